@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Readers, threads that come and go, and a timer signal at the highest rate the machine gives,
+ * whose handler enters nested sections; over grace periods as fast as they go. Each object that a
+ * grace period retires is poisoned at once: a section that sees poison is a grace period that
+ * ended too early.
+ */
+#include "test.h"
+
+#define SECONDS 2
+#define READERS 3
+#define OBJECTS 64
+
+enum { ALIVE = 0x600d600d, POISON = 0x5eadbeef };
+
+struct object {
+    atomic_uint a, b;
+};
+
+static struct object objects[OBJECTS];
+static struct object *shared_object;
+static atomic_bool stop;
+static atomic_ulong sections, handler_sections, storms_in_sections, threads_run, poisoned;
+
+static void look(void)
+{
+    struct object *seen;
+
+    rcu_read_lock_notrace();
+    seen = rcu_dereference(shared_object);
+    if (atomic_load_explicit(&seen->a, memory_order_relaxed) != ALIVE)
+        atomic_fetch_add(&poisoned, 1);
+    /* Give signals and grace periods something to land in. */
+    for (int i = 0; i < 50; i++)
+        __asm__ volatile("pause");
+    if (atomic_load_explicit(&seen->b, memory_order_relaxed) != ALIVE)
+        atomic_fetch_add(&poisoned, 1);
+    rcu_read_unlock_notrace();
+}
+
+static void on_timer(int signal)
+{
+    int saved = errno;
+
+    (void)signal;
+    if (rcu_read_lock_held())
+        atomic_fetch_add_explicit(&storms_in_sections, 1, memory_order_relaxed);
+    rcu_read_lock_notrace();
+    look();
+    rcu_read_unlock_notrace();
+    atomic_fetch_add_explicit(&handler_sections, 1, memory_order_relaxed);
+    errno = saved;
+}
+
+/* A timer of this thread's own, so that the storm hits threads and not just the process. */
+static timer_t storm_here(void)
+{
+    struct sigevent event;
+    struct itimerspec rate = {{0, 20000}, {0, 20000}};
+    timer_t timer;
+
+    memset(&event, 0, sizeof(event));
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGUSR2;
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &rate, NULL))
+        fail("timer: %s", strerror(errno));
+    return timer;
+}
+
+static void *reader(void *unused)
+{
+    timer_t timer = storm_here();
+    unsigned long count = 0;
+
+    (void)unused;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        rcu_read_lock_notrace();
+        look();
+        rcu_read_unlock_notrace();
+        count += 2;
+    }
+    timer_delete(timer);
+    atomic_fetch_add(&sections, count);
+    return NULL;
+}
+
+static void *short_life(void *unused)
+{
+    timer_t timer = storm_here();
+
+    (void)unused;
+    for (int i = 0; i < 20; i++) {
+        look();
+        if (i % 5 == 4)
+            rcu_unregister_thread();
+    }
+    timer_delete(timer);
+    atomic_fetch_add(&sections, 20);
+    atomic_fetch_add(&threads_run, 1);
+    return NULL;
+}
+
+static void *churn(void *unused)
+{
+    while (!atomic_load_explicit(&stop, memory_order_relaxed))
+        pthread_join(start(short_life, unused), NULL);
+    return NULL;
+}
+
+static void *updater(void *unused)
+{
+    unsigned next = 1;
+
+    (void)unused;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        struct object *fresh = &objects[next % OBJECTS], *old;
+
+        next++;
+        if (fresh == shared_object)
+            continue;
+        atomic_store_explicit(&fresh->a, ALIVE, memory_order_relaxed);
+        atomic_store_explicit(&fresh->b, ALIVE, memory_order_relaxed);
+        old = rcu_xchg_pointer(&shared_object, fresh);
+        synchronize_rcu();
+        atomic_store_explicit(&old->a, POISON, memory_order_relaxed);
+        atomic_store_explicit(&old->b, POISON, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+static void storm(int mode)
+{
+    pthread_t threads[READERS + 2];
+    struct sigaction action;
+    struct rcu_notrace_stats s;
+
+    if (rcu_notrace_set_ipi_mode(mode))
+        skip("membarrier is refused here");
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_timer;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGUSR2, &action, NULL);
+    for (int i = 0; i < OBJECTS; i++)
+        objects[i].a = objects[i].b = ALIVE;
+    shared_object = &objects[0];
+    for (int i = 0; i < READERS; i++)
+        threads[i] = start(reader, NULL);
+    threads[READERS] = start(churn, NULL);
+    threads[READERS + 1] = start(updater, NULL);
+    sleep_ms(SECONDS * 1000);
+    stop = true;
+    for (int i = 0; i < READERS + 2; i++)
+        pthread_join(threads[i], NULL);
+
+    s = stats();
+    printf("    %s: sections %lu, in handlers %lu, signals in sections %lu, threads %lu, "
+           "poisoned %lu\n",
+           mode_names[mode], sections, handler_sections, storms_in_sections, threads_run,
+           poisoned);
+    print_stats(mode_names[mode]);
+    CHECK(poisoned == 0);
+    CHECK(sections > 10000);
+    CHECK(handler_sections > 1000);
+    CHECK(storms_in_sections > 100);
+    CHECK(threads_run > 50);
+    CHECK(s.grace_periods > 100);
+    CHECK(s.holdouts > 10);
+    CHECK(s.reports_by_section > 0);
+    if (mode == RCU_NOTRACE_IPI_SIGNAL) {
+        CHECK(s.ipis > 100);
+        CHECK(s.reports_by_handler > 0);
+        CHECK(s.barriers == s.rescues || s.rescues <= s.barriers);
+    }
+    if (mode == RCU_NOTRACE_IPI_AUTO)
+        CHECK(s.ipis > 0);
+    if (mode == RCU_NOTRACE_IPI_MEMBARRIER)
+        CHECK(s.ipis == 0 && s.barriers >= s.grace_periods);
+}
+
+static void storm_auto(void)
+{
+    storm(RCU_NOTRACE_IPI_AUTO);
+}
+
+static void storm_signal(void)
+{
+    storm(RCU_NOTRACE_IPI_SIGNAL);
+}
+
+static void storm_membarrier(void)
+{
+    storm(RCU_NOTRACE_IPI_MEMBARRIER);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct scenario list[] = {
+        {"signals_hit_readers_that_come_and_go_in_mode_auto", storm_auto, 0, NULL},
+        {"signals_hit_readers_that_come_and_go_in_mode_signal", storm_signal, 0, NULL},
+        {"signals_hit_readers_that_come_and_go_in_mode_membarrier", storm_membarrier, 0, NULL},
+    };
+
+    return RUN_SCENARIOS("storm", list, argc, argv);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* What the C tests share: named scenarios, each in a process of its own and bounded in time. */
+#ifndef TEST_H
+#define TEST_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rcu_notrace.h>
+
+/* A scenario's verdicts. A scenario runs in a child process and exits with one of them. */
+enum { PASS = 0, FAIL = 1, SKIP = 77 };
+
+struct scenario {
+    const char *name;
+    void (*run)(void);
+    /* A signal that is meant to end it, and what it says on standard error; 0 and NULL: it ends
+     * by returning, whatever it says. */
+    int dies_of;
+    const char *saying;
+};
+
+/* Most seconds a scenario may take. */
+#ifndef SCENARIO_SECONDS
+#define SCENARIO_SECONDS 60
+#endif
+
+static const char *const mode_names[] = {"auto", "signal", "membarrier"};
+
+__attribute__((format(printf, 1, 2), noreturn, unused)) static void fail(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    printf("    FAILED: ");
+    vprintf(format, list);
+    printf("\n");
+    va_end(list);
+    fflush(stdout);
+    _exit(FAIL);
+}
+
+__attribute__((format(printf, 1, 2), noreturn, unused)) static void skip(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    printf("    SKIP: ");
+    vprintf(format, list);
+    printf("\n");
+    va_end(list);
+    fflush(stdout);
+    _exit(SKIP);
+}
+
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) \
+            fail("%s:%d: %s", __FILE__, __LINE__, #condition); \
+    } while (0)
+
+__attribute__((unused)) static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+__attribute__((unused)) static void sleep_ms(unsigned ms)
+{
+    struct timespec left = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+    while (nanosleep(&left, &left) && errno == EINTR)
+        ;
+}
+
+__attribute__((unused)) static struct rcu_notrace_stats stats(void)
+{
+    struct rcu_notrace_stats now;
+
+    rcu_notrace_get_stats(&now, sizeof(now));
+    return now;
+}
+
+__attribute__((unused)) static pthread_t start(void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, run, argument);
+
+    if (error)
+        fail("pthread_create: %s", strerror(error));
+    return thread;
+}
+
+__attribute__((unused)) static void print_stats(const char *what)
+{
+    struct rcu_notrace_stats s = stats();
+
+    printf("    %s: grace periods %llu, shared %llu, barriers %llu, IPIs %llu, holdouts %llu, "
+           "rescues %llu, reports %llu by section %llu by handler, wakes %llu, parks %llu, "
+           "transient waits %llu\n",
+           what, (unsigned long long)s.grace_periods, (unsigned long long)s.shared,
+           (unsigned long long)s.barriers, (unsigned long long)s.ipis,
+           (unsigned long long)s.holdouts, (unsigned long long)s.rescues,
+           (unsigned long long)s.reports_by_section, (unsigned long long)s.reports_by_handler,
+           (unsigned long long)s.wakes, (unsigned long long)s.parks,
+           (unsigned long long)s.transient_waits);
+    fflush(stdout);
+}
+
+/* Runs one scenario in a child; its standard error comes back in `said`. */
+static int run_scenario(const struct scenario *s, char *said, size_t size)
+{
+    int pipes[2], status;
+    size_t used = 0;
+    ssize_t got;
+    pid_t child;
+
+    fflush(stdout);
+    if (pipe(pipes) || (child = fork()) < 0) {
+        perror("fork");
+        exit(FAIL);
+    }
+    if (!child) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(pipes[0]);
+        dup2(pipes[1], 2);
+        close(pipes[1]);
+        alarm(SCENARIO_SECONDS);
+        s->run();
+        fflush(stdout);
+        _exit(PASS);
+    }
+    close(pipes[1]);
+    while ((got = read(pipes[0], said + used, size - 1 - used)) > 0)
+        used += (size_t)got;
+    said[used] = 0;
+    close(pipes[0]);
+    waitpid(child, &status, 0);
+    if (s->dies_of) {
+        if (WIFSIGNALED(status) && WTERMSIG(status) == s->dies_of && strstr(said, s->saying))
+            return PASS;
+        printf("    expected signal %d and \"%s\", got status %#x and \"%s\"\n", s->dies_of,
+               s->saying, (unsigned)status, said);
+        return FAIL;
+    }
+    if (WIFSIGNALED(status)) {
+        printf("    ended by signal %d%s\n", WTERMSIG(status),
+               WTERMSIG(status) == SIGALRM ? " (out of time)" : "");
+        if (used)
+            printf("    said: %s\n", said);
+        return FAIL;
+    }
+    if (s->saying && !strstr(said, s->saying)) {
+        printf("    expected \"%s\", heard \"%s\"\n", s->saying, said);
+        return FAIL;
+    }
+    if (WEXITSTATUS(status) && WEXITSTATUS(status) != SKIP && used)
+        printf("    said: %s\n", said);
+    return WEXITSTATUS(status);
+}
+
+/* Runs those scenarios whose names contain argv[1], or all. The last line is the count. */
+__attribute__((unused)) static int run_scenarios(const char *suite, const struct scenario *list,
+                                                 size_t count, int argc, char **argv)
+{
+    unsigned passed = 0, failed = 0, skipped = 0;
+    static char said[65536];
+
+    for (size_t i = 0; i < count; i++) {
+        int verdict;
+
+        if (argc > 1 && !strstr(list[i].name, argv[1]))
+            continue;
+        verdict = run_scenario(&list[i], said, sizeof(said));
+        printf("%s %s: %s%s\n", verdict == PASS || verdict == SKIP ? "ok" : "not ok", suite,
+               list[i].name, verdict == SKIP ? " # SKIP" : "");
+        fflush(stdout);
+        if (verdict == PASS)
+            passed++;
+        else if (verdict == SKIP)
+            skipped++;
+        else
+            failed++;
+    }
+    printf("%s: %u passed, %u failed, %u skipped\n", suite, passed, failed, skipped);
+    return failed ? 1 : 0;
+}
+
+#define RUN_SCENARIOS(suite, list, argc, argv) \
+    run_scenarios(suite, list, sizeof(list) / sizeof((list)[0]), argc, argv)
+
+#endif

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * rcu-notrace: read-copy-update whose read side may be called from anywhere.
+ *
+ * C99, C11, C++11 and later, GCC and clang. The functions that are not inlined are declared in
+ * rcu_notrace/abi.h; what all of them promise is said here.
+ *
+ *                                                 signal    under malloc's,   allocates  blocks
+ *                                                 handler   loader's locks
+ *   rcu_read_lock_notrace, rcu_read_unlock_notrace,
+ *   rcu_read_lock_held, rcu_dereference,
+ *   rcu_assign_pointer, rcu_xchg_pointer,
+ *   rcu_cmpxchg_pointer                           yes       yes               no         no
+ *   rcu_notrace_get_ipi_mode, _get_stats          yes (1)   yes (1)           no         no
+ *   rcu_notrace_set_ipi_mode                      no        no                no         no
+ *   rcu_register_thread                           no        no                may        no
+ *   rcu_unregister_thread                         no        no                no         briefly (2)
+ *   synchronize_rcu                               no        no                no         yes
+ *
+ *   (1) once the library has started: its constructor ran, or a thread waited or registered
+ *   (2) for another thread's scan of the registered threads, microseconds
+ *
+ * Compile-time switches, before this header is included:
+ *   RCU_NOTRACE_STATIC     librcu_notrace.a is linked into the very executable that this code
+ *                          becomes part of: the state word has a constant address. Not for code
+ *                          of shared objects (the linker refuses).
+ *   RCU_NOTRACE_DEBUG      each unlock checks that there was a lock: message and abort at once.
+ *   RCU_NOTRACE_NO_INLINE  lock and unlock are calls of the library's functions.
+ *   RCU_NOTRACE_NO_GUARD   does not define the macros guard and scoped_guard (C++ never has them
+ *                          unless RCU_NOTRACE_GUARD is defined: the names are too common there).
+ *   RCU_NOTRACE_PORTABLE   the two-word reader, against a library built with that feature.
+ */
+#ifndef RCU_NOTRACE_H
+#define RCU_NOTRACE_H
+
+#include <rcu_notrace/abi.h>
+
+#if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__)
+#elif defined(__linux__) && defined(__aarch64__)
+#ifndef RCU_NOTRACE_PORTABLE
+#define RCU_NOTRACE_PORTABLE 1
+#endif
+#else
+#error "rcu-notrace runs on 64-bit Linux on x86-64 and aarch64"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- what inlined code needs; not for direct use ------------------------------------------- */
+
+/* Inlined always, so that no instrumentation (-finstrument-functions, -pg, XRay,
+ * -fpatchable-function-entry) finds a function here to hook. */
+#define RCU_NOTRACE_INLINE \
+    static inline __attribute__((always_inline, no_instrument_function, unused))
+
+#if defined(__has_attribute)
+#if __has_attribute(noplt)
+/* Lazy binding runs the dynamic loader, which is not async-signal-safe. */
+#define RCU_NOTRACE_NOPLT __attribute__((noplt))
+#endif
+#endif
+#ifndef RCU_NOTRACE_NOPLT
+#define RCU_NOTRACE_NOPLT
+#endif
+
+#ifdef RCU_NOTRACE_STATIC
+#define RCU_NOTRACE_TLS __attribute__((tls_model("local-exec")))
+#else
+#define RCU_NOTRACE_TLS __attribute__((tls_model("initial-exec")))
+#endif
+
+#ifdef __cplusplus
+#define RCU_NOTRACE_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define RCU_NOTRACE_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#else
+#define RCU_NOTRACE_STATIC_ASSERT(condition, text) \
+    typedef char rcu_notrace_static_assertion[(condition) ? 1 : -1] __attribute__((unused))
+#endif
+RCU_NOTRACE_STATIC_ASSERT(sizeof(struct rcu_notrace_reader) == 64, "the library's Reader");
+
+#ifdef RCU_NOTRACE_PORTABLE
+extern __thread struct rcu_notrace_reader rcu_notrace_reader2 RCU_NOTRACE_TLS;
+#define rcu_notrace_this_reader rcu_notrace_reader2
+#define RCU_NOTRACE_NESTING(word) (word)
+RCU_NOTRACE_NOPLT void rcu_notrace_lock_slow2(void);
+RCU_NOTRACE_NOPLT void rcu_notrace_unlock_slow2(void);
+#else
+extern __thread struct rcu_notrace_reader rcu_notrace_reader RCU_NOTRACE_TLS;
+#define rcu_notrace_this_reader rcu_notrace_reader
+#define RCU_NOTRACE_NESTING(word) ((word)&0xffffff)
+#ifdef __clang__
+#define RCU_NOTRACE_COLD
+#else
+#define RCU_NOTRACE_COLD __attribute__((cold))
+#endif
+/* The slow paths preserve every register, so that the code around them has nothing to spill.
+ * They are called past the red zone and by the GOT. */
+#define RCU_NOTRACE_CALL(slow) \
+    __asm__ volatile("leaq -128(%%rsp), %%rsp\n\t" \
+                     "call *" slow "@GOTPCREL(%%rip)\n\t" \
+                     "leaq 128(%%rsp), %%rsp" \
+                     : \
+                     : \
+                     : "memory", "cc")
+#endif
+
+RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
+
+/* ---- the read side -------------------------------------------------------------------------- */
+
+#ifdef RCU_NOTRACE_NO_INLINE
+RCU_NOTRACE_NOPLT void rcu_read_lock_notrace(void);
+RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
+#else
+
+/*
+ * rcu_read_lock_notrace - begin a read-side critical section
+ *
+ * Until the matching rcu_read_unlock_notrace(), what rcu_dereference() returns is not freed by
+ * those who wait with synchronize_rcu() before they free. Sections nest, to 2^24. A section may be
+ * preempted, may block and may be interrupted; grace periods wait for it, so keep it short.
+ *
+ * Context: any. Signal handlers, under any lock, in constructors that run before this library's,
+ * in destructors that run after a thread's exit from it. No errors. The first section of a thread
+ * registers it, with no lock and no allocation.
+ *
+ * Cost: increment and branch. The first section of a thread, or the first after it was idle for
+ * long, about 0.1 us more.
+ *
+ * Kernel: rcu_read_lock_notrace(), proposed. liburcu: rcu_read_lock().
+ */
+RCU_NOTRACE_INLINE void rcu_read_lock_notrace(void)
+{
+#ifdef RCU_NOTRACE_PORTABLE
+    struct rcu_notrace_reader *reader = &rcu_notrace_this_reader;
+
+    __atomic_store_n(&reader->state, __atomic_load_n(&reader->state, __ATOMIC_RELAXED) + 1,
+                     __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(!__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0))
+        rcu_notrace_lock_slow2();
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#else
+    __asm__ goto("incl %0\n\tjns %l[slow]"
+                 :
+                 : "m"(rcu_notrace_this_reader.state)
+                 : "memory", "cc"
+                 : slow);
+    return;
+slow:
+    RCU_NOTRACE_COLD;
+    RCU_NOTRACE_CALL("rcu_notrace_lock_slow");
+#endif
+}
+
+/*
+ * rcu_read_unlock_notrace - end a read-side critical section
+ *
+ * Context: any. The outermost unlock reports the quiescent state that a waiter asked for, then and
+ * there: a system call only if the waiter sleeps and this reader is the last that it waits for.
+ *
+ * An unlock without a lock: with RCU_NOTRACE_DEBUG, a message and abort at once. Without, the
+ * thread's state is impossible from then on: a grace period, or the thread's next slow path, ends
+ * the process with a message; sections of that thread protect nothing until then.
+ *
+ * Cost: decrement and branch.
+ *
+ * Kernel: rcu_read_unlock_notrace(), proposed. liburcu: rcu_read_unlock().
+ */
+RCU_NOTRACE_INLINE void rcu_read_unlock_notrace(void)
+{
+#ifdef RCU_NOTRACE_DEBUG
+    rcu_notrace_check_unlock();
+#endif
+#ifdef RCU_NOTRACE_PORTABLE
+    {
+        struct rcu_notrace_reader *reader = &rcu_notrace_this_reader;
+        int32_t nesting = __atomic_load_n(&reader->state, __ATOMIC_RELAXED) - 1;
+
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        __atomic_store_n(&reader->state, nesting, __ATOMIC_RELEASE);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        if (__builtin_expect(
+                nesting == 0 && !__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0))
+            rcu_notrace_unlock_slow2();
+    }
+#else
+    __asm__ goto("decl %0\n\tjz %l[slow]"
+                 :
+                 : "m"(rcu_notrace_this_reader.state)
+                 : "memory", "cc"
+                 : slow);
+    return;
+slow:
+    RCU_NOTRACE_COLD;
+    RCU_NOTRACE_CALL("rcu_notrace_unlock_slow");
+#endif
+}
+
+#endif /* RCU_NOTRACE_NO_INLINE */
+
+/*
+ * rcu_read_lock_held - non-zero if the calling thread is in a section
+ *
+ * Context: any. Cost: one load. Kernel: rcu_read_lock_held(). liburcu: rcu_read_ongoing().
+ */
+RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
+{
+    return RCU_NOTRACE_NESTING(
+               __atomic_load_n(&rcu_notrace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+}
+
+/* ---- threads -------------------------------------------------------------------------------- */
+
+/*
+ * void rcu_register_thread(void) - register the calling thread now
+ *
+ * Optional: the first section does it. This is for those who want none of its cost there; and for
+ * programs with 32 or more pthread keys before this library is loaded, where the first section
+ * cannot do it without allocating and does not: sections of such a thread cost two locked
+ * instructions on a shared line until it registers here.
+ *
+ * Context: not in signal handlers. May allocate. liburcu: rcu_register_thread().
+ *
+ *
+ * void rcu_unregister_thread(void) - unregister it, until its next section
+ *
+ * Optional: a thread's exit does it. Inside a section: message and abort.
+ * Context: not in signal handlers. liburcu: rcu_unregister_thread().
+ */
+
+/* ---- grace periods -------------------------------------------------------------------------- */
+
+/*
+ * void synchronize_rcu(void) - wait until every section that is open now has ended
+ *
+ * Full memory barrier: what the caller did before is seen by every section that begins after it
+ * returns, and what it does after comes after the last load of every section that was open when it
+ * was called. Concurrent callers share grace periods. The caller need not be registered.
+ *
+ * Context: where the caller may block; not in a section (message and abort), not in a handler of
+ * the IPI signal nor in one that interrupted this library in the same thread (message and abort),
+ * not under a lock that a section or a signal handler of a reader may want.
+ *
+ * Cost, while all other threads are outside sections: one membarrier(2). See docs/DESIGN.md.
+ *
+ * Kernel: synchronize_rcu(). liburcu: synchronize_rcu().
+ *
+ *
+ * int rcu_notrace_set_ipi_mode(int mode) - choose how waiters reach readers
+ *
+ * RCU_NOTRACE_IPI_AUTO (the default), _SIGNAL or _MEMBARRIER, from the next grace period on. The
+ * environment variable RCU_NOTRACE_IPI (auto, signal, membarrier) chooses at the start; an unknown
+ * value there is reported and taken for auto. Returns 0, -EINVAL for an unknown mode, -ENOSYS where
+ * membarrier(2) is wanted and refused; both with a message, and the mode stays as it was.
+ *
+ *
+ * int rcu_notrace_get_ipi_mode(void) - the mode in force: _SIGNAL wherever membarrier is refused
+ *
+ *
+ * void rcu_notrace_get_stats(struct rcu_notrace_stats *stats, size_t size) - the counters
+ *
+ * Pass sizeof(struct rcu_notrace_stats): later versions append to it.
+ */
+
+/* ---- pointers ------------------------------------------------------------------------------- */
+
+/*
+ * rcu_dereference(p) - load a protected pointer, in a section. A plain load on x86-64.
+ * rcu_access_pointer(p) - load it only to compare it.
+ * rcu_assign_pointer(p, v) - publish v: who loads it sees what was stored in *v before.
+ * rcu_xchg_pointer(&p, v) - the same, and return what was there.
+ * rcu_cmpxchg_pointer(&p, old, v) - the same if old is there; return what was there.
+ *
+ * p is an lvalue, &p its address, as in the kernel (the first three) and in liburcu (the others).
+ * Context: any. The functions rcu_notrace_dereference, _assign, _xchg and _cmpxchg do the same for
+ * other languages; each takes the pointer's address.
+ */
+#ifndef rcu_dereference
+#define rcu_dereference(p) __atomic_load_n(&(p), __ATOMIC_CONSUME)
+#endif
+#ifndef rcu_access_pointer
+#define rcu_access_pointer(p) __atomic_load_n(&(p), __ATOMIC_RELAXED)
+#endif
+#ifndef rcu_assign_pointer
+#define rcu_assign_pointer(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+#endif
+#ifndef rcu_xchg_pointer
+#define rcu_xchg_pointer(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+#endif
+#ifndef rcu_cmpxchg_pointer
+#define rcu_cmpxchg_pointer(p, old, v) \
+    __extension__({ \
+        __typeof__(*(p)) rcu_notrace_was = (old); \
+        (void)__atomic_compare_exchange_n((p), &rcu_notrace_was, (v), 0, __ATOMIC_ACQ_REL, \
+                                          __ATOMIC_ACQUIRE); \
+        rcu_notrace_was; \
+    })
+#endif
+
+/* ---- guards --------------------------------------------------------------------------------- */
+
+/*
+ * guard(rcu_notrace)();                  a section until the end of the enclosing block
+ * scoped_guard (rcu_notrace) { ... }     a section around one statement
+ *
+ * As in the kernel's linux/cleanup.h. In C++: `rcu_notrace::section s;`.
+ */
+typedef struct {
+    char unused;
+} class_rcu_notrace_t;
+
+RCU_NOTRACE_INLINE class_rcu_notrace_t class_rcu_notrace_constructor(void)
+{
+    class_rcu_notrace_t section = {0};
+
+    rcu_read_lock_notrace();
+    return section;
+}
+
+RCU_NOTRACE_INLINE void class_rcu_notrace_destructor(class_rcu_notrace_t *section)
+{
+    (void)section;
+    rcu_read_unlock_notrace();
+}
+
+#define RCU_NOTRACE_PASTE2(a, b) a##b
+#define RCU_NOTRACE_PASTE(a, b) RCU_NOTRACE_PASTE2(a, b)
+
+#define RCU_NOTRACE_CLASS(name, variable) \
+    class_##name##_t variable __attribute__((cleanup(class_##name##_destructor), unused)) = \
+        class_##name##_constructor
+
+#if (!defined(__cplusplus) && !defined(RCU_NOTRACE_NO_GUARD)) || defined(RCU_NOTRACE_GUARD)
+#ifndef guard
+#define guard(name) RCU_NOTRACE_CLASS(name, RCU_NOTRACE_PASTE(rcu_notrace_guard_, __COUNTER__))
+#endif
+#ifndef scoped_guard
+#define scoped_guard(name) \
+    RCU_NOTRACE_SCOPED(name, RCU_NOTRACE_PASTE(rcu_notrace_scope_, __COUNTER__))
+#define RCU_NOTRACE_SCOPED(name, scope) \
+    for (RCU_NOTRACE_CLASS(name, scope)(), *scope##_once = &scope; scope##_once; \
+         scope##_once = (class_##name##_t *)0)
+#endif
+#endif
+
+#ifdef __cplusplus
+} /* extern "C" */
+
+namespace rcu_notrace
+{
+
+/* A section as long as the object lives: on the thread that made it, in a block. */
+class section
+{
+public:
+    __attribute__((always_inline, no_instrument_function)) section() { rcu_read_lock_notrace(); }
+    __attribute__((always_inline, no_instrument_function)) ~section() { rcu_read_unlock_notrace(); }
+    section(const section &) = delete;
+    section &operator=(const section &) = delete;
+    static void *operator new(size_t) = delete;
+    static void *operator new[](size_t) = delete;
+};
+
+} /* namespace rcu_notrace */
+#endif
+
+#endif /* RCU_NOTRACE_H */

@@ -1,0 +1,83 @@
+//! Thread exit: a reader leaves the registry before its TLS goes.
+//!
+//! The hook is a destructor of thread-specific data. Arming it is the one thing on the read side
+//! that calls out: `pthread_setspecific`, once in a thread's life, by a pointer resolved when the
+//! library started. glibc's allocates nothing for the first 32 keys, takes no lock, and may be
+//! interrupted anywhere for a key of which only this code stores values. A thread whose hook
+//! cannot be armed so (no key yet, or a later key) is not registered; its sections are transient.
+
+use core::ffi::{c_int, c_void};
+use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::bug;
+use crate::flavour::NOTRACE;
+use crate::reader::Reader;
+use crate::sys;
+
+type Setter = unsafe extern "C" fn(libc::pthread_key_t, *const c_void) -> c_int;
+
+/// `pthread_setspecific`, once `KEY` is valid; null before.
+static SETTER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Keys below this one have their values in the thread's descriptor (glibc's
+/// PTHREAD_KEY_2NDLEVEL_SIZE).
+const KEYS_WITHOUT_ALLOCATION: u32 = 32;
+
+/// Creates the key. Once.
+pub fn start() {
+    let mut key: libc::pthread_key_t = 0;
+    // SAFETY: the destructor has the type that is asked for, and its code is never unloaded
+    // (-z nodelete).
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(on_thread_exit)) } == 0 {
+        KEY.store(key, Relaxed);
+        SETTER.store(libc::pthread_setspecific as *mut c_void, Release);
+    }
+}
+
+/// Arms the hook for this thread if that is certain not to allocate. True if it is armed.
+pub fn arm_without_allocating(reader: &Reader) -> bool {
+    reader.hooked.load(Relaxed) != 0 || (KEY.load(Relaxed) < KEYS_WITHOUT_ALLOCATION && set(reader))
+}
+
+/// Arms the hook for this thread. May allocate.
+pub fn arm(reader: &Reader) {
+    if reader.hooked.load(Relaxed) == 0 {
+        set(reader);
+    }
+}
+
+fn set(reader: &Reader) -> bool {
+    let setter = SETTER.load(Acquire);
+    if setter.is_null() {
+        return false;
+    }
+    // SAFETY: only `start` stores there, and only this function.
+    let setter = unsafe { core::mem::transmute::<*mut c_void, Setter>(setter) };
+    // SAFETY: a valid key, and a value that the destructor does not follow.
+    let armed = unsafe { setter(KEY.load(Relaxed), ptr::from_ref(reader).cast()) } == 0;
+    reader.hooked.store(u8::from(armed), Relaxed);
+    armed
+}
+
+/// This thread is about to end. Sections entered from here on (other destructors, a traced
+/// `free`) are transient.
+extern "C" fn on_thread_exit(_: *mut c_void) {
+    let reader = Reader::current();
+    let died_inside = reader.state().in_section();
+    if died_inside {
+        bug::warn_of_thread(
+            sys::gettid(),
+            b" exits inside a read-side critical section, which ends here",
+        );
+    }
+    reader.leave(&NOTRACE, true);
+    if died_inside {
+        reader.word.reset();
+        NOTRACE.transient.exit(reader);
+    }
+}

@@ -1,0 +1,72 @@
+//! fork: the child has one thread, and the parent's bookkeeping of many.
+//!
+//! The child starts that bookkeeping anew: from an atfork handler or, where fork was bypassed
+//! (`_Fork`, raw clone), at its first wait, told by a page that the kernel wipes in children. A
+//! section that the forking thread was in goes on in both.
+
+use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::flavour::{Flavour, NOTRACE};
+use crate::ipi;
+use crate::reader::{ipi as ipi_state, mark, Reader};
+use crate::sys;
+
+const PAGE: usize = 4096;
+
+/// A word that is 1 here and 0 in a child nobody told us of; null where the kernel cannot.
+static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+
+/// Prepares for both ways of learning of a fork. Once.
+pub fn start() {
+    // SAFETY: the handler may run in a child between fork and anything: it touches our own
+    // statics and this thread's reader.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    if let Some(page) = sys::map(PAGE) {
+        if sys::wipe_on_fork(page.as_ptr(), PAGE) {
+            let witness = page.as_ptr().cast::<AtomicU32>();
+            // SAFETY: a fresh page, aligned, never unmapped.
+            unsafe { (*witness).store(1, Relaxed) };
+            WITNESS.store(witness, SeqCst);
+        }
+    }
+}
+
+fn witness() -> Option<&'static AtomicU32> {
+    // SAFETY: null, or the page of `start`, which is never unmapped.
+    unsafe { WITNESS.load(Relaxed).as_ref() }
+}
+
+/// Starts over if this is a child that nobody told us of.
+#[inline]
+pub fn check() {
+    if witness().is_some_and(|witness| witness.load(Relaxed) == 0) {
+        in_child();
+    }
+}
+
+extern "C" fn in_child() {
+    if let Some(witness) = witness() {
+        witness.store(1, Relaxed);
+    }
+    ipi::after_fork();
+    let me = Reader::current();
+    me.tid.store(sys::gettid(), Relaxed);
+    me.request.store(0, Relaxed);
+    me.ipi.store(ipi_state::NONE, Relaxed);
+    start_over(&NOTRACE, me);
+}
+
+/// Forgets every thread but `me`, which keeps its section and its registration.
+fn start_over(flavour: &Flavour, me: &Reader) {
+    let listed = matches!(me.mark.load(Relaxed), mark::REGISTERED | mark::JOINING);
+    flavour.registry.reset(listed.then_some(me));
+    flavour.transient.reset(me);
+    flavour.holdouts.reset(0);
+    flavour.seq.reset();
+    flavour.leader.reset();
+    flavour.sleepers.store(0, SeqCst);
+}

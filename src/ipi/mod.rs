@@ -1,0 +1,129 @@
+//! IPIs: how a waiter makes other threads pass a full memory barrier and answer.
+//!
+//! | mode | barrier | who is signalled |
+//! |---|---|---|
+//! | `auto` | membarrier(2) | readers still in a section after the waiter's sampling |
+//! | `signal` | the signals themselves | every registered reader that is not parked |
+//! | `membarrier` | membarrier(2) | nobody: requests are flagged remotely |
+//!
+//! Where membarrier is refused, at the start or later (a sandbox entered on the way), the mode is
+//! `signal`.
+
+mod membarrier;
+mod signal;
+
+use core::sync::atomic::{
+    AtomicU8,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::bug;
+use crate::flavour::Flavour;
+use crate::reader::{ipi, Reader};
+use crate::start;
+use crate::sys;
+
+/// How waiters reach readers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Mode {
+    /// membarrier, and signals to stragglers.
+    Auto = 0,
+    /// A signal to every registered reader.
+    Signal = 1,
+    /// membarrier and remote flags; no signal, ever.
+    Membarrier = 2,
+}
+
+impl Mode {
+    /// By its number in the C header.
+    pub fn from_number(number: i32) -> Option<Mode> {
+        [Mode::Auto, Mode::Signal, Mode::Membarrier].into_iter().find(|mode| *mode as i32 == number)
+    }
+
+    fn from_name(name: &[u8]) -> Option<Mode> {
+        match name {
+            b"auto" => Some(Mode::Auto),
+            b"signal" => Some(Mode::Signal),
+            b"membarrier" => Some(Mode::Membarrier),
+            _ => None,
+        }
+    }
+}
+
+/// What was asked for; what is done may be less ([`mode`]).
+static WANTED: AtomicU8 = AtomicU8::new(Mode::Auto as u8);
+
+/// The mode in force.
+pub fn mode() -> Mode {
+    if !membarrier::is_available() {
+        return Mode::Signal;
+    }
+    Mode::from_number(i32::from(WANTED.load(Relaxed))).unwrap_or(Mode::Auto)
+}
+
+/// Chooses a mode, from the next grace period on. False if it needs what this system refuses.
+pub fn set_mode(wanted: Mode) -> bool {
+    start::ensure();
+    if wanted == Mode::Membarrier && !membarrier::is_available() {
+        return false;
+    }
+    WANTED.store(wanted as u8, SeqCst);
+    true
+}
+
+/// Reads the environment and registers with the kernel. Once.
+pub fn start() {
+    let available = membarrier::start();
+    signal::start(start::environment(c"RCU_NOTRACE_SIGNAL"));
+    if let Some(name) = start::environment(c"RCU_NOTRACE_IPI") {
+        match Mode::from_name(name) {
+            Some(wanted) => WANTED.store(wanted as u8, SeqCst),
+            None => bug::warn(&[
+                b"RCU_NOTRACE_IPI=",
+                name,
+                b" is none of auto, signal, membarrier; using auto",
+            ]),
+        }
+        if name == b"membarrier" && !available {
+            bug::warn(&[b"membarrier(2) is refused here; IPI mode is signal"]);
+        }
+    }
+}
+
+/// The heavy half of the asymmetric barrier: when it returns true, every other thread of this
+/// process has executed a full memory barrier since the call (BARRIER; its light half is the
+/// compiler barrier in lock and unlock).
+pub fn heavy_barrier(flavour: &Flavour) -> bool {
+    if cfg!(broken = "heavy-barrier") {
+        return true;
+    }
+    let passed = membarrier::is_available() && membarrier::barrier();
+    if passed {
+        flavour.stats.barriers.fetch_add(1, Relaxed);
+    }
+    passed
+}
+
+/// Sends the reader's thread an IPI; it was asked before. Err(ESRCH) if there is no such thread.
+///
+/// Under the registry's lock: the thread cannot exit, and its id not be another's.
+pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i32> {
+    if !signal::is_handled() {
+        return Err(libc::EPERM);
+    }
+    let kind = if may_park { ipi::SENT_MAY_PARK } else { ipi::SENT };
+    reader.ipi.store(kind, SeqCst);
+    flavour.stats.ipis.fetch_add(1, Relaxed);
+    sys::tgkill(sys::getpid(), reader.tid.load(Relaxed), signal::number())
+}
+
+/// In a forked child: what the parent's other threads held is free.
+pub fn after_fork() {
+    signal::reset();
+}
+
+/// Whether the reader's thread is gone.
+pub fn is_dead(reader: &Reader) -> bool {
+    sys::tgkill(sys::getpid(), reader.tid.load(Relaxed), 0) == Err(libc::ESRCH)
+}

@@ -1,0 +1,204 @@
+//! The signal that serves as an IPI, and its handler.
+//!
+//! SIGURG by default: its default action is to be ignored, so a process that calls execve while
+//! one is in flight survives; it is not subject to the limit on queued signals; debuggers pass
+//! it silently.
+//!
+//! The handler is installed by the first waiter that needs it: a process without stragglers never
+//! has it. It takes what is its own and passes the rest on to the program's handler.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{
+    fence, AtomicBool, AtomicI32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use crate::bug;
+use crate::flavour::NOTRACE;
+use crate::reader::{busy, ipi, Reader, Reporter};
+use crate::sys::{self, futex::Lock, KernelSigaction};
+
+static NUMBER: AtomicI32 = AtomicI32::new(libc::SIGURG);
+
+/// si_code of tgkill(2); the kernel lets no other process claim it.
+const SI_TKILL: c_int = -6;
+
+/// The signal in use.
+pub fn number() -> i32 {
+    NUMBER.load(Relaxed)
+}
+
+/// Takes the signal's name or number from the environment.
+pub fn start(wanted: Option<&[u8]>) {
+    let Some(wanted) = wanted else { return };
+    match parse(wanted) {
+        Some(number) => NUMBER.store(number, Relaxed),
+        None => bug::warn(&[
+            b"RCU_NOTRACE_SIGNAL=",
+            wanted,
+            b" is no signal that a program can spare; using SIGURG",
+        ]),
+    }
+}
+
+/// SIGURG, URG or a number; not a signal that cannot be caught or that reports faults.
+fn parse(wanted: &[u8]) -> Option<i32> {
+    const NAMES: [(&[u8], i32); 9] = [
+        (b"URG", libc::SIGURG),
+        (b"USR1", libc::SIGUSR1),
+        (b"USR2", libc::SIGUSR2),
+        (b"WINCH", libc::SIGWINCH),
+        (b"IO", libc::SIGIO),
+        (b"PWR", libc::SIGPWR),
+        (b"STKFLT", libc::SIGSTKFLT),
+        (b"CHLD", libc::SIGCHLD),
+        (b"PROF", libc::SIGPROF),
+    ];
+    const FAULTS: [i32; 8] = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+    ];
+    let name = wanted.strip_prefix(b"SIG").unwrap_or(wanted);
+    if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
+        return Some(*number);
+    }
+    let mut number = 0i32;
+    for digit in wanted {
+        if !digit.is_ascii_digit() || number > 64 {
+            return None;
+        }
+        number = number * 10 + i32::from(digit - b'0');
+    }
+    // 32 and 33 are the C library's own.
+    let usable = (1..=64).contains(&number) && !(32..34).contains(&number);
+    (usable && !FAULTS.contains(&number)).then_some(number)
+}
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+static REFUSED: AtomicBool = AtomicBool::new(false);
+static INSTALLING: Lock = Lock::new();
+
+/// The program's own handler, from before ours: address and flags.
+static CHAINED: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+static CHAINED_FLAGS: AtomicUsize = AtomicUsize::new(0);
+
+const SA_RESTORER: usize = 0x0400_0000;
+
+/// Installs the handler if it is not; false if that is refused.
+pub fn is_handled() -> bool {
+    if INSTALLED.load(Acquire) {
+        return true;
+    }
+    INSTALLING.lock();
+    if !INSTALLED.load(Relaxed) && !REFUSED.load(Relaxed) {
+        let handled = install();
+        INSTALLED.store(handled, Release);
+        REFUSED.store(!handled, Relaxed);
+    }
+    INSTALLING.unlock();
+    INSTALLED.load(Relaxed)
+}
+
+/// In a forked child: the parent's other threads do not hold our lock any more.
+pub fn reset() {
+    INSTALLING.reset();
+}
+
+fn install() -> bool {
+    let mut old = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    // First what is there, then ours: a signal that arrives in between finds whom to pass on to.
+    if sys::rt_sigaction(number(), None, Some(&mut old)).is_err() {
+        return false;
+    }
+    CHAINED.store(old.handler, Relaxed);
+    CHAINED_FLAGS.store(old.flags, Relaxed);
+    let new = KernelSigaction {
+        handler: on_ipi as *const () as usize,
+        flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as usize | SA_RESTORER,
+        restorer: sys::sigreturn as *const () as usize,
+        mask: 0,
+    };
+    sys::rt_sigaction(number(), Some(&new), None).is_ok()
+}
+
+/// The handler. Runs anywhere: no libc, no errno, a small frame.
+extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let reader = Reader::current();
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
+    let ours = unsafe { (*info).si_code == SI_TKILL && (*info).si_pid() == sys::getpid() };
+    if ours {
+        let kind = reader.ipi.swap(ipi::NONE, SeqCst);
+        if kind != ipi::NONE {
+            return answer(reader, kind == ipi::SENT_MAY_PARK);
+        }
+    }
+    chain(reader, signal, info, context);
+}
+
+/// In a section: flags it, and its end reports. Between sections: reports.
+///
+/// The request is left alone unless it is answered here: nothing is set again that was cleared,
+/// so the handler can never be the cause of its own next call.
+#[inline(always)]
+fn answer(reader: &Reader, may_park: bool) {
+    // IPI: the barrier that the waiter could not execute for us. Kernel entry and return are
+    // full barriers on the architectures we run on, but nobody promised.
+    fence(SeqCst);
+    let state = reader.state();
+    if state.in_section() && !cfg!(broken = "report-in-section") {
+        if !cfg!(broken = "no-flag-in-handler") {
+            reader.word.flag();
+        }
+        return;
+    }
+    reader.report(&NOTRACE, Reporter::Handler);
+    if may_park {
+        reader.park_itself();
+    }
+}
+
+/// Calls the program's handler, if it has one.
+fn chain(reader: &Reader, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let handler = CHAINED.load(Relaxed);
+    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+        return;
+    }
+    let before = reader.busy.fetch_or(busy::CHAINED_HANDLER, Relaxed);
+    if CHAINED_FLAGS.load(Relaxed) & libc::SA_SIGINFO as usize != 0 {
+        type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+        // SAFETY: the program registered this address as a handler of three arguments.
+        let handler = unsafe { core::mem::transmute::<usize, Handler>(handler) };
+        handler(signal, info, context);
+    } else {
+        // SAFETY: the program registered this address as a handler of one argument.
+        let handler = unsafe { core::mem::transmute::<usize, extern "C" fn(c_int)>(handler) };
+        handler(signal);
+    }
+    reader.busy.store(before, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_named_with_or_without_sig_or_by_its_number() {
+        for wanted in ["SIGURG", "URG", "23"] {
+            assert_eq!(parse(wanted.as_bytes()), Some(libc::SIGURG), "{wanted}");
+        }
+        assert_eq!(parse(b"64"), Some(64));
+    }
+
+    #[test]
+    fn what_no_program_can_spare_is_refused() {
+        for wanted in ["", "9", "SIGKILL", "11", "32", "33", "0", "65", "-1", "x", "99999999999"] {
+            assert_eq!(parse(wanted.as_bytes()), None, "{wanted}");
+        }
+    }
+}

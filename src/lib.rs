@@ -1,0 +1,95 @@
+//! # rcu-notrace: an RCU whose read side may be called from anywhere
+//!
+//! A tracer's probe runs inside somebody else's program: under malloc's lock, in a signal
+//! handler, in the dynamic loader, in RCU itself. This library gives it read-copy-update with a
+//! read side that is async-signal-safe at every instruction, calls nothing, waits for nobody and
+//! costs four instructions.
+//!
+//! ## The actors
+//!
+//! * A **reader** ([`reader`]) is a thread's block in thread-local storage. Its **state word**
+//!   ([`word`]) says how many read-side **sections** it has open, and whether it is **flagged**:
+//!   bound to take the slow path at its next lock or outermost unlock.
+//! * The **registry** ([`registry`]) lists the readers that were lately active. A reader puts
+//!   itself there in its first section's slow path, wait-free; its thread's exit
+//!   ([`exit_hook`]) takes it out. An idle one is **parked**: taken out, and flagged, so that its
+//!   next lock puts it in again.
+//! * A section of a reader that is not in the registry is **transient** ([`transient`]): counted.
+//! * A **waiter** ([`grace_period`]) runs a **grace period**: it waits for the transient
+//!   sections, executes one heavy barrier (membarrier), and looks at every listed word.
+//!   Outside is **quiescent**. Inside is a **holdout**: it gets a **request** and is flagged,
+//!   remotely or by an **IPI** ([`ipi`]: a signal), and **reports** in its outermost unlock.
+//! * A flavour ([`flavour`]) is all of that as one value.
+//!
+//! ## The invariants
+//!
+//! 1. *Every section that began before a grace period is in that grace period's sight*: its
+//!    reader is listed and its word says so, or it is counted as transient. Nothing leaves the
+//!    one sight before it is in the other.
+//! 2. *A word that is not flagged belongs to a listed reader*, apart from a thread that is just
+//!    changing sides, whose sections are counted meanwhile.
+//! 3. *Each request is taken once*: by an exchange, by the reader (a report) or by the waiter
+//!    (a withdrawal). The grace period ends when all are taken.
+//! 4. *A flag seen after a heavy barrier, on a reader that was asked before it, is answered*: the
+//!    flag is cleared only by an outermost lock's slow path, which then takes the request.
+//! 5. *Every step of a reader may be interrupted by a signal handler that opens and closes
+//!    sections on the same thread.*
+//! 6. *Every pointer in the registry points to the TLS of a live thread.*
+//!
+//! docs/PROOF.md argues each, and names the build that breaks it and the test that notices.
+//!
+//! ## The way through
+//!
+//! `word` is pure. `reader` is the read side, all of it. `registry` and `transient` say who is
+//! there; `seq` and `grace_period` wait for them; `ipi` reaches them. `start`, `fork` and
+//! `exit_hook` tie the library to the process's life, `sys` to the machine. [`section`] is the
+//! API for Rust, [`capi`] the one for C.
+
+mod bug;
+mod capi;
+mod exit_hook;
+mod flavour;
+mod fork;
+mod grace_period;
+mod ipi;
+mod reader;
+mod registry;
+mod section;
+mod seq;
+mod start;
+mod stats;
+mod sys;
+mod transient;
+mod word;
+
+pub use ipi::Mode as IpiMode;
+pub use section::{read, read_lock_held, synchronize_rcu, Rcu, Section};
+pub use stats::rcu_notrace_stats as Stats;
+
+/// Registers the calling thread now, so that its first section costs what any other does:
+/// liburcu's `rcu_register_thread()`. Not in signal handlers: may allocate.
+pub fn register_thread() {
+    capi::rcu_register_thread();
+}
+
+/// Unregisters the calling thread, until its next section: liburcu's `rcu_unregister_thread()`.
+/// Ends the process with a message inside a section. Not in signal handlers.
+pub fn unregister_thread() {
+    capi::rcu_unregister_thread();
+}
+
+/// The IPI mode in force.
+pub fn ipi_mode() -> IpiMode {
+    start::ensure();
+    ipi::mode()
+}
+
+/// Chooses the IPI mode, from the next grace period on; false if this system refuses it.
+pub fn set_ipi_mode(mode: IpiMode) -> bool {
+    ipi::set_mode(mode)
+}
+
+/// The counters, now.
+pub fn stats() -> Stats {
+    flavour::NOTRACE.stats.read()
+}

@@ -1,0 +1,278 @@
+//! A reader: one thread's block, the slow paths of its lock and unlock, and its reports.
+//!
+//! Everything here may run in a signal handler, between any two instructions of itself on the
+//! same thread. That works because each step is one of three kinds: idempotent; an atomic
+//! exchange that hands something (a request, a claim, a count) to exactly one taker; or covered by
+//! a transient count that was taken before it ([`crate::transient`]). Handlers nest: when one
+//! returns, every section it opened is closed and the nesting is as it was.
+
+use core::ptr;
+use core::sync::atomic::{
+    fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU8,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use crate::bug;
+use crate::exit_hook;
+use crate::flavour::{Flavour, NOTRACE};
+use crate::sys;
+use crate::word::{State, Word};
+
+/// A thread's reader. Zero, which its TLS starts as, is a thread that nobody heard of yet.
+#[repr(C, align(64))]
+pub struct Reader {
+    /// Nesting and flag; offset 0 is known to the inlined read side in C.
+    pub word: Word,
+    /// The grace period that wants a quiescent state of this reader, as its tag; 0: none does.
+    /// Set by the waiter, taken (exchanged for 0) by whoever reports.
+    pub request: AtomicU32,
+    /// Where the registry lists it; the registry's.
+    pub index: AtomicU32,
+    /// Link in the registry's chain of newcomers; the registry's.
+    pub next: AtomicPtr<Reader>,
+    /// Its thread, for signals.
+    pub tid: AtomicI32,
+    /// What the registry knows of it: see [`mark`].
+    pub mark: AtomicU8,
+    /// On which of two sides its open section is counted, plus one; 0: on none.
+    pub counted: AtomicU8,
+    /// An IPI is on its way: see [`ipi`].
+    pub ipi: AtomicU8,
+    /// What this thread is in the middle of: see [`busy`].
+    pub busy: AtomicU8,
+    /// Whether thread exit will call us.
+    pub hooked: AtomicU8,
+    _reserved: [u8; 27],
+}
+
+/// Values of [`Reader::mark`].
+///
+/// ```text
+/// NEW -------> JOINING --> REGISTERED <--> PARKED (and on to JOINING at its next lock)
+///  ^                        |
+///  '------- LEAVING <-------'   (an exiting thread stays LEAVING)
+/// ```
+pub mod mark {
+    /// Not in the registry.
+    pub const NEW: u8 = 0;
+    /// Putting itself there; its sections count as transient meanwhile.
+    pub const JOINING: u8 = 1;
+    /// There: grace periods look at its word.
+    pub const REGISTERED: u8 = 2;
+    /// Taken out by a grace period because it was idle; flagged, so its next lock rejoins.
+    pub const PARKED: u8 = 3;
+    /// Taking itself out, or gone for good; its sections count as transient.
+    pub const LEAVING: u8 = 4;
+}
+
+/// Values of [`Reader::ipi`].
+pub mod ipi {
+    /// None was sent.
+    pub const NONE: u8 = 0;
+    /// One was sent.
+    pub const SENT: u8 = 1;
+    /// One was sent, and a reader that is outside shall park itself.
+    pub const SENT_MAY_PARK: u8 = 2;
+}
+
+/// Bits of [`Reader::busy`].
+pub mod busy {
+    /// In the program's own handler, called from ours.
+    pub const CHAINED_HANDLER: u8 = 1;
+    /// In `synchronize_rcu()` or another function that holds locks of ours.
+    pub const WAITING: u8 = 2;
+}
+
+/// Who reports a quiescent state; for the statistics.
+#[derive(Clone, Copy)]
+pub enum Reporter {
+    /// The outermost unlock, or the next outermost lock.
+    Section,
+    /// The IPI handler, between sections.
+    Handler,
+}
+
+impl Reader {
+    /// This thread's.
+    ///
+    /// The reference is good for as long as the thread lives; nothing here lets it leave the
+    /// thread but by the registry, which a thread leaves before its TLS goes.
+    #[inline(always)]
+    pub fn current() -> &'static Reader {
+        sys::reader()
+    }
+
+    /// What its word says; an impossible word ends the process with a message.
+    #[inline(always)]
+    pub fn state(&self) -> State {
+        match self.word.load() {
+            Some(state) => state,
+            None => unbalanced(self),
+        }
+    }
+
+    /// Whether grace periods look at its word.
+    #[inline(always)]
+    pub fn is_registered(&self) -> bool {
+        self.mark.load(Acquire) == mark::REGISTERED
+    }
+
+    /// Reports a quiescent state to the grace period that wants one, if one does.
+    ///
+    /// Ordering: the exchange is a full fence, so everything that the section loaded is loaded
+    /// before the waiter sees the countdown move (REPORT; partner: `Countdown::wait` in
+    /// `Flavour::await_holdouts`).
+    #[inline(always)]
+    pub fn report(&self, flavour: &Flavour, by: Reporter) {
+        if self.request.load(Relaxed) == 0 || self.request.swap(0, SeqCst) == 0 {
+            return;
+        }
+        let counter = match by {
+            Reporter::Section => &flavour.stats.reports_by_section,
+            Reporter::Handler => &flavour.stats.reports_by_handler,
+        };
+        counter.fetch_add(1, Relaxed);
+        if flavour.holdouts.finish() {
+            flavour.stats.wakes.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Takes an idle reader out of the waiters' sight, by whoever found its word outside and
+    /// flagged for good. The next lock undoes it.
+    pub fn park(&self) -> bool {
+        self.mark.compare_exchange(mark::REGISTERED, mark::PARKED, SeqCst, Relaxed).is_ok()
+    }
+
+    /// Parks the current thread's reader, in the IPI handler.
+    ///
+    /// The section around it makes sections of further handlers nested ones, which do not clear
+    /// the flag; so the mark never says PARKED beside a word that is not flagged.
+    pub fn park_itself(&self) {
+        Word::lock_current_thread();
+        self.word.flag();
+        self.park();
+        Word::unlock_current_thread();
+    }
+
+    /// Takes [`park`](Self::park) back; false if the reader was faster and rejoins by itself.
+    pub fn unpark(&self) -> bool {
+        self.mark.compare_exchange(mark::PARKED, mark::REGISTERED, SeqCst, Relaxed).is_ok()
+    }
+
+    /// The slow path of a lock: the word is flagged, and already incremented.
+    #[inline(always)]
+    fn lock_slow(&self, flavour: &Flavour) {
+        let state = self.state();
+        if state.nesting == 0 {
+            unbalanced(self);
+        }
+        // PARK: our increment, a full fence, then the mark. The waiter that parks us sets the
+        // mark, a full fence, then reads the word (`GracePeriod::try_park`). So if the mark still
+        // says REGISTERED here, a waiter that changes it later sees our section and takes it back.
+        if !cfg!(broken = "park-fence") {
+            fence(SeqCst);
+        }
+        if self.is_registered() {
+            if state.nesting == 1 {
+                // In this order: a waiter that sees the flag after it posted its request knows
+                // that the request is still to be taken (FLAG-REQUEST).
+                if cfg!(broken = "report-before-clear") {
+                    self.report(flavour, Reporter::Section);
+                    self.word.clear_flag();
+                } else {
+                    self.word.clear_flag();
+                    self.report(flavour, Reporter::Section);
+                }
+            }
+            return;
+        }
+        flavour.transient.enter(self);
+        self.join(flavour);
+        if self.is_registered() {
+            flavour.transient.exit(self);
+        }
+    }
+
+    /// Enters the registry, if the thread's exit is sure to take it out again.
+    /// In a section, which counts as transient.
+    fn join(&self, flavour: &Flavour) {
+        let before = self.mark.load(Relaxed);
+        if before != mark::NEW && before != mark::PARKED {
+            return;
+        }
+        if !exit_hook::arm_without_allocating(self) {
+            return;
+        }
+        // One of us and the signal handlers above us wins; the handlers above the winner find
+        // JOINING and leave it alone.
+        if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
+            return;
+        }
+        self.tid.store(sys::gettid(), Relaxed);
+        flavour.registry.push(self);
+        // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
+        // its birth (JOIN; partner: `GracePeriod::look`). Until then waiters pass it over: its
+        // open section is younger than any grace period that finds it here (docs/PROOF.md).
+        self.word.clear_flag();
+        self.mark.store(mark::REGISTERED, Release);
+    }
+
+    /// The slow path of an unlock: it ended the outermost section of a flagged word.
+    /// The flag stays; the next lock clears it.
+    #[inline(always)]
+    fn unlock_slow(&self, flavour: &Flavour) {
+        self.report(flavour, Reporter::Section);
+        flavour.transient.exit(self);
+    }
+
+    /// Enters the registry now, so that the first section costs what any other does.
+    pub fn register(&self) {
+        exit_hook::arm(self);
+        if !self.is_registered() {
+            Word::lock_current_thread();
+            Word::unlock_current_thread();
+        }
+    }
+
+    /// Leaves the registry. Waits for the registry's lock: not for signal handlers.
+    ///
+    /// The section around it keeps signal handlers from ever reaching an outermost unlock, which
+    /// would drop the transient count that covers their sections while the marks change.
+    pub fn leave(&self, flavour: &Flavour, for_good: bool) {
+        Word::lock_current_thread();
+        flavour.transient.enter(self);
+        self.busy.fetch_or(busy::WAITING, Relaxed);
+        self.mark.store(mark::LEAVING, SeqCst);
+        self.word.flag();
+        flavour.registry.lock().remove(self);
+        self.report(flavour, Reporter::Section);
+        self.next.store(ptr::null_mut(), Relaxed);
+        if !for_good {
+            self.mark.store(mark::NEW, SeqCst);
+        }
+        self.busy.fetch_and(!busy::WAITING, Relaxed);
+        Word::unlock_current_thread();
+    }
+}
+
+/// The slow path of `rcu_read_lock_notrace()`: called by the trampoline or by portable code.
+pub extern "C" fn lock_slow() {
+    Reader::current().lock_slow(&NOTRACE);
+}
+
+/// The slow path of `rcu_read_unlock_notrace()`.
+pub extern "C" fn unlock_slow() {
+    Reader::current().unlock_slow(&NOTRACE);
+}
+
+/// More unlocks than locks, or 2^24 nested locks.
+#[cold]
+pub fn unbalanced(reader: &Reader) -> ! {
+    let tid = match reader.tid.load(Relaxed) {
+        0 => sys::gettid(),
+        tid => tid,
+    };
+    bug::die_in_thread(tid, &[b"rcu_read_unlock_notrace() without rcu_read_lock_notrace()", b""])
+}
+
+const _: () = assert!(core::mem::size_of::<Reader>() == 64);

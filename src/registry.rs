@@ -1,0 +1,255 @@
+//! Who the readers are.
+//!
+//! A thread registers by one exchange onto the chain of newcomers: wait-free, no memory needed,
+//! any context. Waiters, under the lock, move the newcomers into a dense array of pointers, which
+//! they scan. A thread that exits takes itself out under the same lock, so whoever holds it may
+//! follow every pointer in the array.
+//!
+//! The array lists the threads that were lately active: grace periods park those that they find
+//! idle again and again (`grace_period.rs`), and a parked thread costs a grace period nothing.
+
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use crate::bug::{self, Decimal};
+use crate::reader::Reader;
+use crate::sys::{self, futex::Lock};
+
+/// One reader as waiters see it.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    reader: *const Reader,
+    /// For how many grace periods in a row it was outside whenever looked at.
+    pub quiet: u32,
+    /// The reader was flagged, to be parked if it is still outside after the barrier.
+    pub parking: bool,
+    /// The last grace period, as its tag, that posted a request here.
+    pub asked: u32,
+}
+
+impl Entry {
+    /// The reader.
+    pub fn reader(&self) -> &Reader {
+        // SAFETY: an entry is reachable only under the registry's lock, and a reader takes its
+        // entry out under it before its thread's TLS goes (`exit_hook`).
+        unsafe { &*self.reader }
+    }
+}
+
+const INITIAL: usize = 256;
+const EMPTY: Entry = Entry { reader: ptr::null(), quiet: 0, parking: false, asked: 0 };
+
+/// The end of the chain of newcomers: an address that no reader has.
+const END: *mut Reader = ptr::without_provenance_mut(1);
+
+/// Readers, and those that come.
+pub struct Registry {
+    newcomers: AtomicPtr<Reader>,
+    lock: Lock,
+    dense: UnsafeCell<Dense>,
+}
+
+struct Dense {
+    initial: [Entry; INITIAL],
+    /// More than `initial` holds: a mapping; null before.
+    grown: *mut Entry,
+    capacity: usize,
+    used: usize,
+}
+
+// SAFETY: `dense` is touched under `lock` only, or in a forked child's only thread; its pointers
+// refer to readers, whose fields are atomics.
+unsafe impl Sync for Registry {}
+
+impl Registry {
+    /// Nobody.
+    pub const fn new() -> Self {
+        Registry {
+            newcomers: AtomicPtr::new(END),
+            lock: Lock::new(),
+            dense: UnsafeCell::new(Dense {
+                initial: [EMPTY; INITIAL],
+                grown: ptr::null_mut(),
+                capacity: INITIAL,
+                used: 0,
+            }),
+        }
+    }
+
+    /// Publishes this thread's reader; once between two removals.
+    ///
+    /// Ordering: the exchange is a full fence before the section's loads (NEWCOMER; partner: the
+    /// fence in `Flavour::run` before `Roster::admit`). Between it and the store the chain is cut
+    /// here; `admit` waits for that one instruction.
+    #[inline(always)]
+    pub fn push(&self, reader: &Reader) {
+        reader.next.store(ptr::null_mut(), Relaxed);
+        let rest = self.newcomers.swap(ptr::from_ref(reader).cast_mut(), SeqCst);
+        reader.next.store(rest, Release);
+    }
+
+    /// The array, newcomers included.
+    pub fn lock(&self) -> Roster<'_> {
+        self.lock.lock();
+        let mut roster = Roster { registry: self };
+        roster.admit();
+        roster
+    }
+
+    /// Starts over with the one thread that a forked child has, if it is registered.
+    pub fn reset(&self, survivor: Option<&Reader>) {
+        self.lock.reset();
+        self.newcomers.store(END, SeqCst);
+        // SAFETY: the caller is the only thread.
+        let dense = unsafe { &mut *self.dense.get() };
+        // Another thread may have been growing the array: what it mapped is left where it is.
+        dense.grown = ptr::null_mut();
+        dense.capacity = INITIAL;
+        dense.used = 0;
+        if let Some(reader) = survivor {
+            self.lock().insert(reader);
+        }
+    }
+}
+
+/// The registry under its lock.
+pub struct Roster<'a> {
+    registry: &'a Registry,
+}
+
+impl Drop for Roster<'_> {
+    fn drop(&mut self) {
+        self.registry.lock.unlock();
+    }
+}
+
+impl Roster<'_> {
+    fn dense(&mut self) -> &mut Dense {
+        // SAFETY: we hold the lock, and `self` is borrowed for as long as the answer.
+        unsafe { &mut *self.registry.dense.get() }
+    }
+
+    /// The readers listed.
+    pub fn entries(&mut self) -> &mut [Entry] {
+        let dense = self.dense();
+        let first = if dense.grown.is_null() { dense.initial.as_mut_ptr() } else { dense.grown };
+        // SAFETY: `used` entries from there are initialised, and borrowed from `self`.
+        unsafe { slice::from_raw_parts_mut(first, dense.used) }
+    }
+
+    /// How many.
+    pub fn len(&mut self) -> usize {
+        self.dense().used
+    }
+
+    /// Moves the newcomers into the array.
+    fn admit(&mut self) {
+        if self.registry.newcomers.load(SeqCst) == END {
+            return;
+        }
+        let mut newcomer = self.registry.newcomers.swap(END, SeqCst);
+        while newcomer != END {
+            // SAFETY: a newcomer's thread cannot exit before it is out of the chain: it would
+            // need the lock that we hold.
+            let reader = unsafe { &*newcomer };
+            newcomer = next_of(reader);
+            self.insert(reader);
+        }
+    }
+
+    fn insert(&mut self, reader: &Reader) {
+        let index = reader.index.load(Relaxed) as usize;
+        if let Some(entry) = self.entries().get_mut(index) {
+            // It parked itself and came back before anybody looked.
+            if ptr::eq(entry.reader, reader) {
+                entry.quiet = 0;
+                return;
+            }
+        }
+        self.make_room();
+        let index = self.len();
+        self.dense().used = index + 1;
+        self.place(index, Entry { reader, ..EMPTY });
+    }
+
+    fn make_room(&mut self) {
+        let used = self.len();
+        if used < self.dense().capacity {
+            return;
+        }
+        let bytes = used * size_of::<Entry>();
+        let Some(fresh) = sys::map(2 * bytes) else {
+            bug::die(&[b"no memory to list ", Decimal::new(used as u64).text(), b" readers"]);
+        };
+        let fresh = fresh.as_ptr().cast::<Entry>();
+        for (index, entry) in self.entries().iter().enumerate() {
+            // SAFETY: `index` is within the new mapping, which nobody else knows.
+            unsafe { fresh.add(index).write(*entry) };
+        }
+        let dense = self.dense();
+        let old = dense.grown;
+        dense.grown = fresh;
+        dense.capacity = 2 * used;
+        if !old.is_null() {
+            // SAFETY: the old mapping of that size has just been replaced.
+            unsafe { sys::unmap(old.cast(), bytes) };
+        }
+    }
+
+    /// Takes a reader out, if it is listed.
+    pub fn remove(&mut self, reader: &Reader) {
+        let index = reader.index.load(Relaxed) as usize;
+        let listed = self.entries().get(index).is_some_and(|entry| ptr::eq(entry.reader, reader));
+        if listed {
+            self.remove_at(index);
+        }
+    }
+
+    /// Takes the reader at `index` out, without looking at it; the last one comes there.
+    pub fn remove_at(&mut self, index: usize) {
+        let Some(last) = self.len().checked_sub(1) else { return };
+        if let Some(&moved) = self.entries().get(last) {
+            if index != last {
+                self.place(index, moved);
+            }
+            self.dense().used = last;
+        }
+    }
+
+    /// Exchanges two places.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        let entries = self.entries();
+        if let (Some(&first), Some(&second)) = (entries.get(a), entries.get(b)) {
+            self.place(a, second);
+            self.place(b, first);
+        }
+    }
+
+    fn place(&mut self, index: usize, entry: Entry) {
+        if let Some(place) = self.entries().get_mut(index) {
+            *place = entry;
+            entry.reader().index.store(index as u32, Relaxed);
+        }
+    }
+}
+
+/// The link behind a newcomer; null for the one instruction between its exchange and its store.
+fn next_of(reader: &Reader) -> *mut Reader {
+    let mut spins = 0u32;
+    loop {
+        let next = reader.next.load(Acquire);
+        if !next.is_null() {
+            return next;
+        }
+        spins += 1;
+        if spins % 128 == 0 {
+            sys::sched_yield();
+        }
+        core::hint::spin_loop();
+    }
+}

@@ -1,0 +1,159 @@
+//! Sections and protected pointers for Rust programs.
+//!
+//! A section must end on the thread that began it, and a leaked one must not let references
+//! outlive it. So safe code never owns a [`Section`]: it gets a reference to one that lives in
+//! its caller's frame, from [`read`] or [`guard!`](crate::guard), and can neither send nor forget
+//! nor drop what it refers to.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{
+    AtomicPtr,
+    Ordering::{AcqRel, Acquire},
+};
+
+use crate::flavour::NOTRACE;
+use crate::reader::Reader;
+use crate::word::Word;
+
+/// A read-side critical section of the current thread. Neither `Send` nor `Sync`.
+///
+/// ```compile_fail
+/// fn send<T: Send>(_: T) {}
+/// rcu_notrace::read(|section| send(section));
+/// ```
+///
+/// References to protected data end with it:
+///
+/// ```compile_fail
+/// let list = rcu_notrace::Rcu::new(1);
+/// let late = rcu_notrace::read(|section| list.load(section));
+/// ```
+pub struct Section {
+    this_thread_only: PhantomData<*mut ()>,
+}
+
+impl Section {
+    /// Begins a section: `rcu_read_lock_notrace()`. Two instructions, any context.
+    ///
+    /// # Safety
+    /// The value is dropped, on this thread, before anything that it was borrowed for is used
+    /// elsewhere: keep it in a local that nobody else can reach. `guard!` does.
+    #[inline(always)]
+    pub unsafe fn begin() -> Self {
+        Word::lock_current_thread();
+        Section { this_thread_only: PhantomData }
+    }
+}
+
+impl Drop for Section {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            check_unlock();
+        }
+        Word::unlock_current_thread();
+    }
+}
+
+/// Ends the process with a message if the current thread is in no section.
+pub fn check_unlock() {
+    let reader = Reader::current();
+    if !reader.state().in_section() {
+        crate::reader::unbalanced(reader);
+    }
+}
+
+/// Runs `body` in a read-side critical section: `rcu_read_lock_notrace()` and
+/// `rcu_read_unlock_notrace()` around it. Any context; nests.
+#[inline(always)]
+pub fn read<R>(body: impl FnOnce(&Section) -> R) -> R {
+    // SAFETY: dropped below on this thread, and `body` sees it by a reference that cannot leave.
+    let section = unsafe { Section::begin() };
+    body(&section)
+}
+
+/// Begins a section that lasts for the rest of the enclosing block: the kernel's
+/// `guard(rcu_notrace)()`.
+///
+/// ```
+/// let config = rcu_notrace::Rcu::new(String::from("old"));
+/// {
+///     rcu_notrace::guard!(section);
+///     assert_eq!(config.load(section), "old");
+/// }
+/// config.replace(String::from("new"));
+/// ```
+#[macro_export]
+macro_rules! guard {
+    ($name:ident) => {
+        // SAFETY: a local that hygiene hides from everybody but this macro.
+        let section = unsafe { $crate::Section::begin() };
+        let $name: &$crate::Section = &section;
+    };
+}
+
+/// Whether the current thread is in a section: the kernel's `rcu_read_lock_held()`. Any context.
+#[inline]
+pub fn read_lock_held() -> bool {
+    Reader::current().state().in_section()
+}
+
+/// Waits until every section that is open when it is called has ended: the kernel's
+/// `synchronize_rcu()`. Blocks; ends the process with a message if it is called in a section, or
+/// in a signal handler that interrupted RCU itself.
+pub fn synchronize_rcu() {
+    NOTRACE.synchronize();
+}
+
+/// A value that readers read in sections while writers replace it.
+///
+/// ```
+/// use rcu_notrace::{read, Rcu};
+/// let probes = Rcu::new(vec![1, 2]);
+/// assert_eq!(read(|section| probes.load(section).len()), 2);
+/// let old = probes.replace(vec![1, 2, 3]);
+/// assert_eq!(old, [1, 2]);
+/// ```
+pub struct Rcu<T> {
+    current: AtomicPtr<T>,
+    owned: PhantomData<Box<T>>,
+}
+
+// SAFETY: readers on all threads share the value, and any thread may take it out and drop it.
+unsafe impl<T: Send + Sync> Sync for Rcu<T> {}
+// SAFETY: it owns its value as a box does.
+unsafe impl<T: Send> Send for Rcu<T> {}
+
+impl<T> Rcu<T> {
+    /// Protects `value`. Allocates.
+    pub fn new(value: T) -> Self {
+        Rcu { current: AtomicPtr::new(Box::into_raw(Box::new(value))), owned: PhantomData }
+    }
+
+    /// The value as it is now, for as long as the section lasts: `rcu_dereference()`. One load.
+    #[inline(always)]
+    pub fn load<'s>(&'s self, _section: &'s Section) -> &'s T {
+        // SAFETY: never null. ASSIGN: Acquire pairs with the exchange in `replace`. The old value
+        // is freed a grace period after it was replaced, so not before this section has ended.
+        unsafe { &*self.current.load(Acquire) }
+    }
+
+    /// Publishes `value`, waits for a grace period and returns the old value:
+    /// `rcu_assign_pointer()` and `synchronize_rcu()`, whose conditions hold.
+    pub fn replace(&self, value: T) -> T {
+        let fresh = Box::into_raw(Box::new(value));
+        // ASSIGN: a reader that loads the new pointer sees what it points to.
+        let old = self.current.swap(fresh, AcqRel);
+        synchronize_rcu();
+        // SAFETY: `old` came from a box, no other call took it, and no section that could have
+        // loaded it is open any more.
+        *unsafe { Box::from_raw(old) }
+    }
+}
+
+impl<T> Drop for Rcu<T> {
+    fn drop(&mut self) {
+        // SAFETY: nobody else refers to `self`, so no section borrows the value.
+        drop(unsafe { Box::from_raw(*self.current.get_mut()) });
+    }
+}

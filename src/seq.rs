@@ -1,0 +1,84 @@
+//! The grace-period sequence, after the kernel's `rcu_seq`: even while idle, odd while a grace
+//! period runs. Comparisons wrap.
+
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+/// A counter of grace periods.
+pub struct Seq(AtomicU64);
+
+impl Seq {
+    /// No grace period yet, at a count that wraps soon, as the kernel starts its own.
+    pub const fn new() -> Self {
+        Seq(AtomicU64::new(0u64.wrapping_sub(600)))
+    }
+
+    /// What the sequence will have reached when a full grace period has passed from now on.
+    pub fn snap(&self) -> u64 {
+        self.0.load(SeqCst).wrapping_add(3) & !1
+    }
+
+    /// Whether it has reached `snap`. Acquires what that grace period made visible (SEQ; partner:
+    /// [`end`](Self::end)).
+    pub fn done(&self, snap: u64) -> bool {
+        self.0.load(Acquire).wrapping_sub(snap) < 1 << 63
+    }
+
+    /// A grace period starts. By the one thread that runs it.
+    pub fn start(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), SeqCst);
+    }
+
+    /// It ends.
+    pub fn end(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), Release);
+    }
+
+    /// A non-zero mark of the grace period that runs.
+    pub fn tag(&self) -> u32 {
+        self.0.load(Relaxed) as u32 | 1
+    }
+
+    /// Ends what another thread of the parent had started: for a forked child.
+    pub fn reset(&self) {
+        self.0.store(self.snap(), SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_while_idle_needs_one_grace_period_and_one_while_running_needs_the_next_too() {
+        for start in [0, 2, u64::MAX - 1, u64::MAX - 3, 1 << 63, (1 << 63) - 2] {
+            let seq = Seq(AtomicU64::new(start));
+            let idle = seq.snap();
+            assert!(!seq.done(idle));
+            seq.start();
+            let running = seq.snap();
+            assert!(!seq.done(idle));
+            seq.end();
+            assert!(seq.done(idle));
+            assert!(!seq.done(running), "the running grace period may have begun too early");
+            seq.start();
+            assert!(!seq.done(running));
+            seq.end();
+            assert!(seq.done(running) && seq.done(idle));
+        }
+    }
+
+    #[test]
+    fn tags_are_never_zero_and_neighbours_differ() {
+        let seq = Seq(AtomicU64::new(u64::from(u32::MAX) - 1));
+        let mut last = 0;
+        for _ in 0..4 {
+            seq.start();
+            assert!(seq.tag() != 0 && seq.tag() != last);
+            last = seq.tag();
+            seq.end();
+        }
+    }
+}

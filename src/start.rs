@@ -1,0 +1,62 @@
+//! Starting: once a process, by the library's constructor or by whoever waits first.
+//!
+//! The read side never starts anything and needs nothing started: before, its sections are
+//! transient.
+
+use core::ffi::CStr;
+use core::sync::atomic::{
+    AtomicU8,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::{exit_hook, fork, ipi, sys};
+
+const NOT: u8 = 0;
+const STARTING: u8 = 1;
+const STARTED: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(NOT);
+
+/// Starts the library if nobody has, and sees whether this is a forked child.
+#[inline]
+pub fn ensure() {
+    if STATE.load(Acquire) != STARTED {
+        start();
+    }
+    fork::check();
+}
+
+#[cold]
+fn start() {
+    if STATE.compare_exchange(NOT, STARTING, Acquire, Relaxed).is_ok() {
+        fork::start();
+        ipi::start();
+        exit_hook::start();
+        STATE.store(STARTED, Release);
+    }
+    while STATE.load(Acquire) != STARTED {
+        sys::sched_yield();
+    }
+}
+
+/// What the environment says; nothing in a program that runs with another's rights.
+pub fn environment(name: &CStr) -> Option<&'static [u8]> {
+    extern "C" {
+        fn secure_getenv(name: *const core::ffi::c_char) -> *const core::ffi::c_char;
+    }
+    // SAFETY: a terminated name; the value is read at once, before the program can change it.
+    let value = unsafe { secure_getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: not null, terminated.
+    Some(unsafe { CStr::from_ptr(value) }.to_bytes())
+}
+
+extern "C" fn constructor() {
+    ensure();
+}
+
+#[used]
+#[link_section = ".init_array"]
+static CONSTRUCTOR: extern "C" fn() = constructor;

@@ -1,0 +1,136 @@
+//! What sleeps and wakes: a [`Countdown`] that readers finish and a waiter awaits, and the
+//! [`Lock`] of waiters among themselves.
+//!
+//! Both call the kernel inline: a probe on `pthread_mutex_lock` must not see RCU's own locks.
+
+use core::ptr;
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use super::{futex, monotonic_ns};
+
+/// Sleeps while the word holds `value`, at most `timeout_ns` (0: no limit).
+pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
+    let limit = libc::timespec {
+        tv_sec: (timeout_ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (timeout_ns % 1_000_000_000) as libc::c_long,
+    };
+    let limit = if timeout_ns == 0 { ptr::null() } else { &raw const limit };
+    futex(word, libc::FUTEX_WAIT, value, limit);
+}
+
+/// Wakes everybody who sleeps on the word.
+#[inline(always)]
+pub fn wake_all(word: &AtomicU32) {
+    futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null());
+}
+
+/// A number of things still open, and in its top bit whether somebody sleeps until it is zero.
+pub struct Countdown(AtomicU32);
+
+const SLEEPER: u32 = 1 << 31;
+
+impl Countdown {
+    /// Nothing open, nobody asleep.
+    pub const fn new() -> Self {
+        Countdown(AtomicU32::new(0))
+    }
+
+    /// One more is open. A full fence.
+    #[inline(always)]
+    pub fn add(&self) {
+        self.0.fetch_add(1, SeqCst);
+    }
+
+    /// One is done; true if that took a system call, because it was the last and somebody slept.
+    /// A full fence, before the count changes.
+    #[inline(always)]
+    pub fn finish(&self) -> bool {
+        let last = self.0.fetch_sub(1, SeqCst) == SLEEPER | 1;
+        if last {
+            wake_all(&self.0);
+        }
+        last
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> u32 {
+        self.0.load(SeqCst) & !SLEEPER
+    }
+
+    /// Waits until nothing is open: spins for about `spin_ns`, then sleeps. False when
+    /// `timeout_ns` (0: no limit) passed first. One waiter at a time.
+    pub fn wait(&self, spin_ns: u64, timeout_ns: u64) -> bool {
+        if self.open() == 0 {
+            return true;
+        }
+        let start = monotonic_ns();
+        while monotonic_ns().wrapping_sub(start) < spin_ns {
+            for _ in 0..32 {
+                if self.open() == 0 {
+                    return true;
+                }
+                core::hint::spin_loop();
+            }
+        }
+        let done = loop {
+            let seen = self.0.fetch_or(SLEEPER, SeqCst) | SLEEPER;
+            if seen == SLEEPER {
+                break true;
+            }
+            wait(&self.0, seen, timeout_ns);
+            if timeout_ns != 0 && monotonic_ns().wrapping_sub(start) >= timeout_ns {
+                break self.open() == 0;
+            }
+        };
+        self.0.fetch_and(!SLEEPER, SeqCst);
+        done
+    }
+
+    /// Forgets all but `open`: for the only thread of a forked child.
+    pub fn reset(&self, open: u32) {
+        self.0.store(open, SeqCst);
+    }
+}
+
+/// A plain mutual exclusion: 0 free, 1 held, 2 held and somebody sleeps.
+pub struct Lock(AtomicU32);
+
+impl Lock {
+    /// Free.
+    pub const fn new() -> Self {
+        Lock(AtomicU32::new(0))
+    }
+
+    /// Takes it if it is free.
+    pub fn try_lock(&self) -> bool {
+        self.0.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+    }
+
+    /// Takes it: spins a little, then sleeps.
+    pub fn lock(&self) {
+        for _ in 0..100 {
+            if self.try_lock() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        while self.0.swap(2, Acquire) != 0 {
+            wait(&self.0, 2, 0);
+        }
+    }
+
+    /// Gives it back.
+    pub fn unlock(&self) {
+        if self.0.swap(0, Release) == 2 {
+            futex(&self.0, libc::FUTEX_WAKE, 1, ptr::null());
+        }
+    }
+
+    /// Frees it whoever held it: for the only thread of a forked child.
+    pub fn reset(&self) {
+        self.0.store(0, Release);
+    }
+}

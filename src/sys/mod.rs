@@ -1,0 +1,193 @@
+//! Everything below the library: inline system calls and the other instructions that Rust cannot
+//! express. One file an architecture; what is above them here is shared.
+//!
+//! Nothing in this module calls libc, but [`monotonic_ns`]: the read side and the IPI handler
+//! use the rest, and they must not run code that somebody may have instrumented or interposed.
+
+use core::ptr;
+use core::sync::atomic::AtomicU32;
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as arch;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as arch;
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_pointer_width = "64",
+    target_endian = "little",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!(
+    "rcu-notrace runs on 64-bit Linux on x86-64 and aarch64; a port is one file in src/sys/"
+);
+
+pub use arch::{reader, sigreturn};
+#[cfg(not(any(feature = "portable-reader", not(target_arch = "x86_64"))))]
+pub use arch::{set_top_byte, tls_lock, tls_unlock};
+
+pub mod futex;
+
+/// A system call's answer: a value, or the negated errno.
+type Answer = isize;
+
+fn succeeded(answer: Answer) -> bool {
+    !(-4095..0).contains(&answer)
+}
+
+/// `tgkill(2)` to a thread of this process.
+#[inline(always)]
+pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Result<(), i32> {
+    // SAFETY: tgkill touches no memory of this process.
+    match unsafe { arch::syscall3(libc::SYS_tgkill, pid as usize, tid as usize, signal as usize) } {
+        0 => Ok(()),
+        error => Err(-error as i32),
+    }
+}
+
+/// `getpid(2)`, asked of the kernel each time: right in a child of any kind of fork.
+#[inline(always)]
+pub fn getpid() -> i32 {
+    // SAFETY: no arguments, no memory.
+    unsafe { arch::syscall3(libc::SYS_getpid, 0, 0, 0) as i32 }
+}
+
+/// `gettid(2)`.
+#[inline(always)]
+pub fn gettid() -> i32 {
+    // SAFETY: no arguments, no memory.
+    unsafe { arch::syscall3(libc::SYS_gettid, 0, 0, 0) as i32 }
+}
+
+/// `membarrier(2)`; false where the kernel or a sandbox refuses.
+pub fn membarrier(command: i32) -> bool {
+    // SAFETY: membarrier touches no memory of this process.
+    unsafe { arch::syscall3(libc::SYS_membarrier, command as usize, 0, 0) == 0 }
+}
+
+/// `sched_yield(2)`.
+pub fn sched_yield() {
+    // SAFETY: no arguments, no memory.
+    unsafe { arch::syscall3(libc::SYS_sched_yield, 0, 0, 0) };
+}
+
+/// One `writev(2)` to standard error; what fails is lost, by intent.
+pub fn write_stderr(parts: &[libc::iovec]) {
+    // SAFETY: the kernel reads live vectors, of live text.
+    unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
+}
+
+/// Ends the process by SIGABRT, whatever the program did to that signal.
+pub fn abort() -> ! {
+    let pid = getpid();
+    let tid = gettid();
+    let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    let _ = rt_sigaction(libc::SIGABRT, Some(&default), None);
+    let unblock: u64 = 1 << (libc::SIGABRT - 1);
+    // SAFETY: the kernel reads eight bytes of a live local.
+    unsafe {
+        arch::syscall6(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_UNBLOCK as usize, &raw const unblock as usize, 0, 8, 0, 0],
+        )
+    };
+    loop {
+        let _ = tgkill(pid, tid, libc::SIGABRT);
+        // SAFETY: ends the process; no memory.
+        unsafe { arch::syscall3(libc::SYS_exit_group, 134, 0, 0) };
+    }
+}
+
+/// The kernel's `struct sigaction` of these architectures.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KernelSigaction {
+    /// Address of the handler, or SIG_DFL, SIG_IGN.
+    pub handler: usize,
+    /// SA_ flags.
+    pub flags: usize,
+    /// Where the handler returns to.
+    pub restorer: usize,
+    /// Signals blocked while it runs.
+    pub mask: u64,
+}
+
+/// `rt_sigaction(2)`, past whatever interposes libc's.
+pub fn rt_sigaction(
+    signal: i32,
+    new: Option<&KernelSigaction>,
+    old: Option<&mut KernelSigaction>,
+) -> Result<(), i32> {
+    let new = new.map_or(0, |action| action as *const KernelSigaction as usize);
+    let old = old.map_or(0, |action| action as *mut KernelSigaction as usize);
+    // SAFETY: both addresses are null or those of live structures of the kernel's layout.
+    let answer =
+        unsafe { arch::syscall6(libc::SYS_rt_sigaction, [signal as usize, new, old, 8, 0, 0]) };
+    if succeeded(answer) {
+        Ok(())
+    } else {
+        Err(-answer as i32)
+    }
+}
+
+/// Fresh, zeroed, private memory; `None` where there is none.
+pub fn map(bytes: usize) -> Option<ptr::NonNull<u8>> {
+    let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice harms nobody.
+    let answer =
+        unsafe { arch::syscall6(libc::SYS_mmap, [0, bytes, protection, flags, usize::MAX, 0]) };
+    if succeeded(answer) {
+        ptr::NonNull::new(answer as *mut u8)
+    } else {
+        None
+    }
+}
+
+/// Gives memory of [`map`] back.
+///
+/// # Safety
+/// Nobody uses those bytes any more.
+pub unsafe fn unmap(address: *mut u8, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe { arch::syscall3(libc::SYS_munmap, address as usize, bytes, 0) };
+}
+
+/// Asks the kernel to zero this page in every child of a fork, of whatever kind.
+pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
+    // SAFETY: acts on a mapping of ours, and only in children.
+    unsafe {
+        arch::syscall3(libc::SYS_madvise, address as usize, bytes, libc::MADV_WIPEONFORK as usize)
+            == 0
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes into a live local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+}
+
+fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: *const libc::timespec) -> Answer {
+    // SAFETY: the kernel reads a live word and, if it is not null, a live timespec.
+    unsafe {
+        arch::syscall6(
+            libc::SYS_futex,
+            [
+                word.as_ptr() as usize,
+                (operation | libc::FUTEX_PRIVATE_FLAG) as usize,
+                value as usize,
+                timeout as usize,
+                0,
+                0,
+            ],
+        )
+    }
+}

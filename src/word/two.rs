@@ -1,0 +1,95 @@
+//! The state word as two words, in portable code.
+//!
+//! A load, an add and a store are three instructions, between which a signal may land: so the
+//! nesting is written by nobody but its thread (whose signal handlers leave it as they found it),
+//! and the flag lives in a word of its own. `settled` is 1 while the thread is not flagged.
+//!
+//! Lock stores the nesting and then looks at the flag, unlock likewise; a waiter stores the flag,
+//! executes its heavy barrier and then looks at the nesting: one of them sees the other.
+
+use core::sync::atomic::{
+    compiler_fence, AtomicI32,
+    Ordering::{Relaxed, Release, SeqCst},
+};
+
+use super::State;
+use crate::{reader, sys};
+
+/// A thread's state word.
+#[repr(C)]
+pub struct Word {
+    nesting: AtomicI32,
+    settled: AtomicI32,
+}
+
+impl Word {
+    /// This thread enters a section; the slow path included. A compiler barrier.
+    #[inline(always)]
+    pub fn lock_current_thread() {
+        let word = &sys::reader().word;
+        word.nesting.store(word.nesting.load(Relaxed).wrapping_add(1), Relaxed);
+        compiler_fence(SeqCst);
+        if word.settled.load(Relaxed) == 0 {
+            reader::lock_slow();
+        }
+    }
+
+    /// This thread leaves a section; the slow path included. A release.
+    #[inline(always)]
+    pub fn unlock_current_thread() {
+        let word = &sys::reader().word;
+        let nesting = word.nesting.load(Relaxed).wrapping_sub(1);
+        compiler_fence(SeqCst);
+        word.nesting.store(nesting, Release);
+        compiler_fence(SeqCst);
+        if nesting == 0 && word.settled.load(Relaxed) == 0 {
+            reader::unlock_slow();
+        }
+    }
+
+    /// What it says; `None` for a value that no balanced use reaches.
+    #[inline(always)]
+    pub fn load(&self) -> Option<State> {
+        let flagged = self.settled.load(Relaxed) == 0;
+        let nesting = self.nesting.load(Relaxed);
+        if nesting < 0 {
+            return None;
+        }
+        Some(State { nesting: nesting as u32, flagged })
+    }
+
+    /// Sets the flag; by the thread itself or remotely. Stable once a heavy barrier followed.
+    #[inline(always)]
+    pub fn flag(&self) {
+        self.settled.store(0, Relaxed);
+    }
+
+    /// Clears the flag; by the thread itself only.
+    #[inline(always)]
+    pub fn clear_flag(&self) {
+        self.settled.store(1, Relaxed);
+    }
+
+    /// Back to how a thread is born; by the thread itself, or in a forked child.
+    pub fn reset(&self) {
+        self.settled.store(0, Relaxed);
+        self.nesting.store(0, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_born_flagged_and_outside() {
+        let word = Word { nesting: AtomicI32::new(0), settled: AtomicI32::new(0) };
+        assert_eq!(word.load(), Some(State::OUTSIDE_FLAGGED));
+    }
+
+    #[test]
+    fn an_unlock_too_many_is_a_value_that_load_refuses() {
+        let word = Word { nesting: AtomicI32::new(-1), settled: AtomicI32::new(1) };
+        assert_eq!(word.load(), None);
+    }
+}
