@@ -66,7 +66,7 @@ $(2)/rcu_notrace.o: $(2)/cargo.a $(2)/symbols Makefile
 	$$(call say,LD,$$@)
 	$$(Q)ld -r --gc-sections $$$$(sed 's/^/-u /' $(2)/symbols) -o $$@.tmp \
 		--whole-archive $(2)/cargo.a
-	$$(Q)objcopy --keep-global-symbols=$(2)/symbols --strip-unneeded \
+	$$(Q)objcopy --keep-global-symbols=$(2)/symbols --strip-debug \
 		--remove-section=.llvmbc --remove-section=.llvmcmd \
 		--remove-section='.init_array.*' --remove-section='.rela.init_array.*' $$@.tmp $$@
 	$$(Q)rm $$@.tmp

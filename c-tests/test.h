@@ -110,14 +110,14 @@ __attribute__((unused)) static pthread_t start(void *(*run)(void *), void *argum
     return thread;
 }
 
-__attribute__((unused)) static void print_stats(const char *what)
+__attribute__((unused)) static void print_stats(void)
 {
     struct rcu_notrace_stats s = stats();
 
-    printf("    %s: grace periods %llu, shared %llu, barriers %llu, IPIs %llu, holdouts %llu, "
+    printf("    grace periods %llu, shared %llu, barriers %llu, IPIs %llu, holdouts %llu, "
            "rescues %llu, reports %llu by section %llu by handler, wakes %llu, parks %llu, "
            "transient waits %llu\n",
-           what, (unsigned long long)s.grace_periods, (unsigned long long)s.shared,
+           (unsigned long long)s.grace_periods, (unsigned long long)s.shared,
            (unsigned long long)s.barriers, (unsigned long long)s.ipis,
            (unsigned long long)s.holdouts, (unsigned long long)s.rescues,
            (unsigned long long)s.reports_by_section, (unsigned long long)s.reports_by_handler,
@@ -132,7 +132,7 @@ static int run_scenario(const struct scenario *s, char *said, size_t size)
     int pipes[2], status;
     size_t used = 0;
     ssize_t got;
-    pid_t child;
+    pid_t child, ended;
 
     fflush(stdout);
     if (pipe(pipes) || (child = fork()) < 0) {
@@ -141,6 +141,7 @@ static int run_scenario(const struct scenario *s, char *said, size_t size)
     }
     if (!child) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setpgid(0, 0);
         close(pipes[0]);
         dup2(pipes[1], 2);
         close(pipes[1]);
@@ -150,11 +151,18 @@ static int run_scenario(const struct scenario *s, char *said, size_t size)
         _exit(PASS);
     }
     close(pipes[1]);
-    while ((got = read(pipes[0], said + used, size - 1 - used)) > 0)
-        used += (size_t)got;
+    fcntl(pipes[0], F_SETFL, O_NONBLOCK);
+    do {
+        ended = waitpid(child, &status, WNOHANG);
+        while (used < size - 1 && (got = read(pipes[0], said + used, size - 1 - used)) > 0)
+            used += (size_t)got;
+        if (!ended)
+            sleep_ms(1);
+    } while (!ended);
     said[used] = 0;
     close(pipes[0]);
-    waitpid(child, &status, 0);
+    /* What it started and did not end, if it was ended itself. */
+    kill(-child, SIGKILL);
     if (s->dies_of) {
         if (WIFSIGNALED(status) && WTERMSIG(status) == s->dies_of && strstr(said, s->saying))
             return PASS;
@@ -184,6 +192,7 @@ __attribute__((unused)) static int run_scenarios(const char *suite, const struct
 {
     unsigned passed = 0, failed = 0, skipped = 0;
     static char said[65536];
+    const char *mode = mode_names[rcu_notrace_get_ipi_mode()];
 
     for (size_t i = 0; i < count; i++) {
         int verdict;
@@ -191,8 +200,8 @@ __attribute__((unused)) static int run_scenarios(const char *suite, const struct
         if (argc > 1 && !strstr(list[i].name, argv[1]))
             continue;
         verdict = run_scenario(&list[i], said, sizeof(said));
-        printf("%s %s: %s%s\n", verdict == PASS || verdict == SKIP ? "ok" : "not ok", suite,
-               list[i].name, verdict == SKIP ? " # SKIP" : "");
+        printf("%s %s %s: %s%s\n", verdict == PASS || verdict == SKIP ? "ok" : "not ok", suite,
+               mode, list[i].name, verdict == SKIP ? " # SKIP" : "");
         fflush(stdout);
         if (verdict == PASS)
             passed++;

@@ -341,7 +341,8 @@ RCU_NOTRACE_INLINE void class_rcu_notrace_destructor(class_rcu_notrace_t *sectio
 #ifndef scoped_guard
 #define scoped_guard(name) \
     RCU_NOTRACE_SCOPED(name, RCU_NOTRACE_PASTE(rcu_notrace_scope_, __COUNTER__))
-#define RCU_NOTRACE_SCOPED(name, scope) \
+#define RCU_NOTRACE_SCOPED(name, scope) RCU_NOTRACE_SCOPED2(name, scope)
+#define RCU_NOTRACE_SCOPED2(name, scope) \
     for (RCU_NOTRACE_CLASS(name, scope)(), *scope##_once = &scope; scope##_once; \
          scope##_once = (class_##name##_t *)0)
 #endif

@@ -354,8 +354,7 @@ impl Flavour {
     /// there is a barrier to do it by. Where there is none, the signal is all there is to wait for.
     fn rescue(&self, tag: u32) {
         let mut roster = self.registry.lock();
-        let barrier = ipi::heavy_barrier(self);
-        let mut stragglers = 0;
+        let mut silent = 0;
         let mut index = 0;
         while let Some(&entry) = roster.entries().get(index) {
             let reader = entry.reader();
@@ -364,15 +363,19 @@ impl Flavour {
                     self.bury(&mut roster, index, tag);
                     continue;
                 }
-                if barrier && self.look(&entry, tag) == Look::Straggler {
-                    count(&self.stats.rescues);
-                    roster.swap(index, stragglers);
-                    stragglers += 1;
+                let state = reader.state();
+                if !(state.flagged && state.in_section()) {
+                    roster.swap(index, silent);
+                    silent += 1;
                 }
             }
             index += 1;
         }
-        self.flag(&mut roster, tag, stragglers);
+        if silent != 0 && ipi::heavy_barrier(self) {
+            let stragglers = self.settle(&mut roster, tag, silent);
+            self.stats.rescues.fetch_add(stragglers as u64, Relaxed);
+            self.flag(&mut roster, tag, stragglers);
+        }
     }
 }
 

@@ -247,7 +247,7 @@ fn next_of(reader: &Reader) -> *mut Reader {
             return next;
         }
         spins += 1;
-        if spins % 128 == 0 {
+        if spins & 127 == 0 {
             sys::sched_yield();
         }
         core::hint::spin_loop();

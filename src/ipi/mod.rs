@@ -65,7 +65,8 @@ pub fn mode() -> Mode {
 /// Chooses a mode, from the next grace period on. False if it needs what this system refuses.
 pub fn set_mode(wanted: Mode) -> bool {
     start::ensure();
-    if wanted == Mode::Membarrier && !membarrier::is_available() {
+    // Asked anew: a sandbox may have been entered since the start.
+    if wanted == Mode::Membarrier && !(membarrier::is_available() && membarrier::barrier()) {
         return false;
     }
     WANTED.store(wanted as u8, SeqCst);

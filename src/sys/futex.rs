@@ -6,10 +6,10 @@
 use core::ptr;
 use core::sync::atomic::{
     AtomicU32,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{futex, monotonic_ns};
+use super::{futex, futex_bitset, monotonic_ns};
 
 /// Sleeps while the word holds `value`, at most `timeout_ns` (0: no limit).
 pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
@@ -95,42 +95,61 @@ impl Countdown {
     }
 }
 
-/// A plain mutual exclusion: 0 free, 1 held, 2 held and somebody sleeps.
-pub struct Lock(AtomicU32);
+/// Mutual exclusion in order of arrival: tickets, and the one being served.
+///
+/// In order, because grace periods may come back to back: a thread that wants to exit would
+/// otherwise find the registry taken whenever it wakes up.
+pub struct Lock {
+    next: AtomicU32,
+    serving: AtomicU32,
+}
+
+/// Sleepers are woken by their ticket's bit: one in 32 of them at a time.
+fn bit_of(ticket: u32) -> u32 {
+    1 << (ticket % 32)
+}
 
 impl Lock {
     /// Free.
     pub const fn new() -> Self {
-        Lock(AtomicU32::new(0))
+        Lock { next: AtomicU32::new(0), serving: AtomicU32::new(0) }
     }
 
     /// Takes it if it is free.
     pub fn try_lock(&self) -> bool {
-        self.0.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+        let serving = self.serving.load(Acquire);
+        self.next.compare_exchange(serving, serving.wrapping_add(1), SeqCst, Relaxed).is_ok()
     }
 
     /// Takes it: spins a little, then sleeps.
     pub fn lock(&self) {
-        for _ in 0..100 {
-            if self.try_lock() {
+        let ticket = self.next.fetch_add(1, SeqCst);
+        let mut spins = 100;
+        loop {
+            let serving = self.serving.load(Acquire);
+            if serving == ticket {
                 return;
             }
-            core::hint::spin_loop();
-        }
-        while self.0.swap(2, Acquire) != 0 {
-            wait(&self.0, 2, 0);
+            if spins > 0 {
+                spins -= 1;
+                core::hint::spin_loop();
+            } else {
+                futex_bitset(&self.serving, libc::FUTEX_WAIT_BITSET, serving, bit_of(ticket));
+            }
         }
     }
 
-    /// Gives it back.
+    /// Gives it to whoever comes next.
     pub fn unlock(&self) {
-        if self.0.swap(0, Release) == 2 {
-            futex(&self.0, libc::FUTEX_WAKE, 1, ptr::null());
+        let next = self.serving.fetch_add(1, SeqCst).wrapping_add(1);
+        if self.next.load(SeqCst) != next {
+            futex_bitset(&self.serving, libc::FUTEX_WAKE_BITSET, i32::MAX as u32, bit_of(next));
         }
     }
 
     /// Frees it whoever held it: for the only thread of a forked child.
     pub fn reset(&self) {
-        self.0.store(0, Release);
+        self.next.store(0, SeqCst);
+        self.serving.store(0, SeqCst);
     }
 }

@@ -176,18 +176,26 @@ pub fn monotonic_ns() -> u64 {
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: *const libc::timespec) -> Answer {
-    // SAFETY: the kernel reads a live word and, if it is not null, a live timespec.
-    unsafe {
-        arch::syscall6(
-            libc::SYS_futex,
-            [
-                word.as_ptr() as usize,
-                (operation | libc::FUTEX_PRIVATE_FLAG) as usize,
-                value as usize,
-                timeout as usize,
-                0,
-                0,
-            ],
-        )
-    }
+    // SAFETY: `timeout` is null or a live timespec.
+    unsafe { futex_call(word, operation, value, timeout, 0) }
+}
+
+fn futex_bitset(word: &AtomicU32, operation: i32, value: u32, bits: u32) -> Answer {
+    // SAFETY: no timeout.
+    unsafe { futex_call(word, operation, value, ptr::null(), bits) }
+}
+
+/// # Safety
+/// `timeout` is null or points to a live timespec.
+unsafe fn futex_call(
+    word: &AtomicU32,
+    operation: i32,
+    value: u32,
+    timeout: *const libc::timespec,
+    bits: u32,
+) -> Answer {
+    let operation = (operation | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let (word, value, timeout) = (word.as_ptr() as usize, value as usize, timeout as usize);
+    // SAFETY: the kernel reads a live word and, by the caller, at most a live timespec.
+    unsafe { arch::syscall6(libc::SYS_futex, [word, operation, value, timeout, 0, bits as usize]) }
 }

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Bad use: each kind gets its message, and what the header says happens then. */
+#define RCU_NOTRACE_DEBUG 1
+#include "test.h"
+
+static void an_unlock_without_a_lock_is_caught_at_once_in_a_debug_build(void)
+{
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+    rcu_read_unlock_notrace();
+    fail("went on");
+}
+
+static void an_unlock_in_a_thread_that_never_locked_is_caught_at_once_in_a_debug_build(void)
+{
+    rcu_read_unlock_notrace();
+    fail("went on");
+}
+
+/* As a release build does it. */
+static void unchecked_unlock(void)
+{
+    void rcu_read_unlock_notrace_as_function(void) __asm__("rcu_read_unlock_notrace");
+
+    rcu_read_unlock_notrace_as_function();
+}
+
+static void in_a_release_build_the_next_grace_period_catches_it(void)
+{
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+    unchecked_unlock();
+    synchronize_rcu();
+    fail("went on");
+}
+
+static void *unlock_too_many(void *unused)
+{
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+    unchecked_unlock();
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void in_a_release_build_another_threads_grace_period_catches_it(void)
+{
+    start(unlock_too_many, NULL);
+    for (int i = 0; i < 1000; i++) {
+        synchronize_rcu();
+        sleep_ms(1);
+    }
+    fail("went on");
+}
+
+static void in_a_release_build_a_first_lock_after_it_catches_it(void)
+{
+    unchecked_unlock();
+    rcu_read_lock_notrace();
+    fail("went on");
+}
+
+static void synchronize_rcu_in_a_section(void)
+{
+    rcu_read_lock_notrace();
+    synchronize_rcu();
+    fail("went on");
+}
+
+static void unregistering_in_a_section(void)
+{
+    rcu_read_lock_notrace();
+    rcu_unregister_thread();
+    fail("went on");
+}
+
+static void on_urg(int signal)
+{
+    (void)signal;
+    synchronize_rcu();
+}
+
+static atomic_bool inside, leave;
+
+static void *reader(void *unused)
+{
+    rcu_read_lock_notrace();
+    inside = true;
+    while (!leave)
+        sleep_ms(1);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void *leave_soon(void *unused)
+{
+    sleep_ms(20);
+    leave = true;
+    return unused;
+}
+
+static void synchronize_rcu_in_a_handler_of_the_ipi_signal(void)
+{
+    signal(SIGURG, on_urg);
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    start(reader, NULL);
+    while (!inside)
+        sleep_ms(1);
+    start(leave_soon, NULL);
+    synchronize_rcu();
+    raise(SIGURG);
+    fail("went on");
+}
+
+static pthread_t main_thread;
+
+static void on_usr1(int signal)
+{
+    (void)signal;
+    synchronize_rcu();
+}
+
+static void *interrupt_the_waiter(void *unused)
+{
+    sleep_ms(50);
+    pthread_kill(main_thread, SIGUSR1);
+    return unused;
+}
+
+static void synchronize_rcu_in_a_handler_that_interrupted_synchronize_rcu(void)
+{
+    main_thread = pthread_self();
+    signal(SIGUSR1, on_usr1);
+    start(reader, NULL);
+    while (!inside)
+        sleep_ms(1);
+    start(interrupt_the_waiter, NULL);
+    synchronize_rcu();
+    fail("went on");
+}
+
+static void an_unknown_mode_is_refused(void)
+{
+    int before = rcu_notrace_get_ipi_mode();
+
+    CHECK(rcu_notrace_set_ipi_mode(3) == -EINVAL);
+    CHECK(rcu_notrace_set_ipi_mode(-1) == -EINVAL);
+    CHECK(rcu_notrace_get_ipi_mode() == before);
+}
+
+/* What a new program says that starts with this in its environment. */
+static void start_with(const char *name, const char *value)
+{
+    setenv(name, value, 1);
+    execl("/proc/self/exe", "bad_use", "--started", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+static void an_unknown_mode_in_the_environment_is_reported_and_taken_for_auto(void)
+{
+    start_with("RCU_NOTRACE_IPI", "smoke");
+}
+
+static void an_unknown_signal_in_the_environment_is_reported_and_taken_for_sigurg(void)
+{
+    start_with("RCU_NOTRACE_SIGNAL", "SIGKILL");
+}
+
+static int started(void)
+{
+    const char *wanted = getenv("RCU_NOTRACE_IPI");
+
+    if (wanted && !strcmp(wanted, "smoke"))
+        CHECK(rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_AUTO);
+    synchronize_rcu();
+    return PASS;
+}
+
+int main(int argc, char **argv)
+{
+#define UNBALANCED "rcu_read_unlock_notrace() without rcu_read_lock_notrace()"
+#define ABORTS(name, says) {#name, name, SIGABRT, says}
+#define SAYS(name, says) {#name, name, 0, says}
+    static const struct scenario list[] = {
+        ABORTS(an_unlock_without_a_lock_is_caught_at_once_in_a_debug_build, UNBALANCED),
+        ABORTS(an_unlock_in_a_thread_that_never_locked_is_caught_at_once_in_a_debug_build,
+               UNBALANCED),
+        ABORTS(in_a_release_build_the_next_grace_period_catches_it, UNBALANCED),
+        ABORTS(in_a_release_build_another_threads_grace_period_catches_it, UNBALANCED),
+        ABORTS(in_a_release_build_a_first_lock_after_it_catches_it, UNBALANCED),
+        ABORTS(synchronize_rcu_in_a_section,
+               "synchronize_rcu() inside a read-side critical section"),
+        ABORTS(unregistering_in_a_section,
+               "rcu_unregister_thread() inside a read-side critical section"),
+        ABORTS(synchronize_rcu_in_a_handler_of_the_ipi_signal,
+               "synchronize_rcu() in a handler of the IPI signal"),
+        ABORTS(synchronize_rcu_in_a_handler_that_interrupted_synchronize_rcu,
+               "synchronize_rcu() in a signal handler that interrupted RCU's own waiting"),
+        SAYS(an_unknown_mode_is_refused, "rcu_notrace_set_ipi_mode(): no such mode"),
+        SAYS(an_unknown_mode_in_the_environment_is_reported_and_taken_for_auto,
+             "RCU_NOTRACE_IPI=smoke is none of auto, signal, membarrier; using auto"),
+        SAYS(an_unknown_signal_in_the_environment_is_reported_and_taken_for_sigurg,
+             "RCU_NOTRACE_SIGNAL=SIGKILL is no signal that a program can spare; using SIGURG"),
+    };
+
+    if (argc > 1 && !strcmp(argv[1], "--started"))
+        return started();
+    return RUN_SCENARIOS("bad_use", list, argc, argv);
+}

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Grace periods: whom they wait for, whom they leave alone, and whom they reach how. */
+#include "test.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+
+static int mode(void)
+{
+    return rcu_notrace_get_ipi_mode();
+}
+
+/* ---- a reader with one section, which the test opens and closes ------------------------------ */
+
+struct holder {
+    pthread_t thread;
+    void (*prepare)(void);
+    bool spins;
+    atomic_bool inside, leave, left;
+    uint64_t left_at;
+};
+
+static void *hold(void *argument)
+{
+    struct holder *h = argument;
+
+    if (h->prepare)
+        h->prepare();
+    rcu_read_lock_notrace();
+    h->inside = true;
+    while (!h->leave)
+        if (!h->spins)
+            sleep_ms(1);
+    h->left_at = now_ns();
+    h->left = true;
+    rcu_read_unlock_notrace();
+    return NULL;
+}
+
+static void enter(struct holder *h, bool spins, void (*prepare)(void))
+{
+    memset(h, 0, sizeof(*h));
+    h->spins = spins;
+    h->prepare = prepare;
+    h->thread = start(hold, h);
+    while (!h->inside)
+        sleep_ms(1);
+}
+
+static void *leave_later(void *argument)
+{
+    struct holder *h = argument;
+
+    sleep_ms(50);
+    h->leave = true;
+    return NULL;
+}
+
+/* Waits for a grace period that the holder's section must hold up for 50 ms. Answers how long the
+ * waiter went on after the section had ended. */
+static uint64_t wait_out(struct holder *h)
+{
+    pthread_t leaver = start(leave_later, h);
+    uint64_t ended;
+
+    synchronize_rcu();
+    ended = now_ns();
+    CHECK(h->left);
+    pthread_join(leaver, NULL);
+    pthread_join(h->thread, NULL);
+    return ended - h->left_at;
+}
+
+static void report_is_prompt(uint64_t late)
+{
+    printf("    the waiter went on %llu us after the section's end\n",
+           (unsigned long long)late / 1000);
+    /* A wake-up takes microseconds; a poll would take its period. Slack for a busy machine. */
+    CHECK(late < 20000000);
+}
+
+static void a_blocked_reader_is_waited_for_and_its_unlock_reports(void)
+{
+    struct holder h;
+
+    enter(&h, false, NULL);
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(stats().reports_by_section >= 1 && stats().wakes >= 1);
+}
+
+static void a_running_reader_is_waited_for_and_its_unlock_reports(void)
+{
+    struct holder h;
+
+    enter(&h, true, NULL);
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(stats().reports_by_section >= 1);
+}
+
+static void block_ipi(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void a_reader_that_blocks_the_ipi_is_rescued_by_a_remote_flag(void)
+{
+    struct holder h;
+
+    if (mode() != RCU_NOTRACE_IPI_SIGNAL)
+        skip("in this mode a section as long as this is flagged without a signal");
+    enter(&h, true, block_ipi);
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(stats().rescues >= 1);
+}
+
+static atomic_int strangers;
+
+static void on_stranger(int signal)
+{
+    (void)signal;
+    strangers++;
+}
+
+static void a_reader_whose_program_took_the_signal_over_is_rescued(void)
+{
+    struct sigaction action = {.sa_handler = on_stranger};
+    struct holder h;
+
+    if (mode() != RCU_NOTRACE_IPI_SIGNAL)
+        skip("in this mode a section as long as this is flagged without a signal");
+    enter(&h, true, NULL);
+    wait_out(&h);
+    sigaction(SIGURG, &action, NULL);
+    enter(&h, true, NULL);
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(stats().rescues >= 1);
+}
+
+static void *wait_once(void *unused)
+{
+    synchronize_rcu();
+    return unused;
+}
+
+static void a_late_ipi_is_swallowed_and_taints_nothing(void)
+{
+    struct sigaction action = {.sa_handler = on_stranger};
+    sigset_t set;
+
+    if (mode() != RCU_NOTRACE_IPI_SIGNAL)
+        skip("only mode signal sends one to an idle thread");
+    sigaction(SIGURG, &action, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    for (int i = 0; i < 100; i++) {
+        struct holder h;
+        uint64_t before;
+
+        /* Blocked here: another thread's IPI stays pending until the request is long gone. */
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+        enter(&h, false, NULL);
+        h.leave = true;
+        pthread_join(h.thread, NULL);
+        pthread_join(start(wait_once, NULL), NULL);
+        before = stats().reports_by_handler;
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        CHECK(stats().reports_by_handler == before);
+        synchronize_rcu();
+    }
+    print_stats();
+    CHECK(stats().ipis >= 10);
+    CHECK(strangers == 0);
+}
+
+static void the_programs_own_handler_gets_what_is_not_ours(void)
+{
+    struct sigaction action = {.sa_handler = on_stranger};
+    struct holder h;
+
+    if (mode() != RCU_NOTRACE_IPI_SIGNAL)
+        skip("in this mode a section as long as this is flagged without a signal");
+    sigaction(SIGURG, &action, NULL);
+    enter(&h, true, NULL);
+    wait_out(&h);
+    CHECK(stats().ipis >= 1);
+    CHECK(strangers == 0);
+    kill(getpid(), SIGURG);
+    CHECK(strangers == 1);
+    raise(SIGURG);
+    CHECK(strangers == 2);
+    print_stats();
+}
+
+static atomic_bool idle_done;
+static atomic_int interrupted;
+
+static void *idle(void *unused)
+{
+    (void)unused;
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+    while (!idle_done)
+        if (poll(NULL, 0, 20) < 0 && errno == EINTR)
+            interrupted++;
+    return NULL;
+}
+
+static void an_idle_thread_never_sees_a_signal(void)
+{
+    pthread_t threads[8];
+
+    if (mode() == RCU_NOTRACE_IPI_SIGNAL)
+        skip("in this mode the signal is the barrier");
+    for (int i = 0; i < 8; i++)
+        threads[i] = start(idle, NULL);
+    sleep_ms(20);
+    for (int i = 0; i < 2000; i++)
+        synchronize_rcu();
+    idle_done = true;
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    print_stats();
+    CHECK(interrupted == 0 && stats().ipis == 0 && stats().grace_periods >= 2000);
+}
+
+static void *wait_often(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 500; i++)
+        synchronize_rcu();
+    return NULL;
+}
+
+static void concurrent_callers_share_grace_periods(void)
+{
+    struct holder h;
+    pthread_t threads[8];
+
+    enter(&h, true, NULL);
+    for (int i = 0; i < 8; i++)
+        threads[i] = start(wait_often, NULL);
+    sleep_ms(20);
+    h.leave = true;
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    pthread_join(h.thread, NULL);
+    print_stats();
+    CHECK(stats().shared >= 6);
+    CHECK(stats().grace_periods + stats().shared == 8 * 500);
+}
+
+/* ---- what the kernel is asked, and what it refuses ------------------------------------------- */
+
+#define LOAD_NUMBER BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
+#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, (what))
+#define ON(number, what) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), ANSWER(what)
+
+static int install(struct sock_filter *filter, size_t count, unsigned flags)
+{
+    struct sock_fprog program = {(unsigned short)count, filter};
+
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+static atomic_int listener = -1, membarriers, tgkills, other_calls;
+static atomic_bool counting;
+
+static void *supervise(void *unused)
+{
+    struct seccomp_notif request;
+    struct seccomp_notif_resp response;
+
+    while (listener == -1)
+        sleep_ms(1);
+    for (;;) {
+        memset(&request, 0, sizeof(request));
+        if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request))
+            return unused;
+        if (!counting)
+            ;
+        else if (request.data.nr == SYS_membarrier)
+            membarriers++;
+        else if (request.data.nr == SYS_tgkill)
+            tgkills++;
+        else
+            other_calls++;
+        memset(&response, 0, sizeof(response));
+        response.id = request.id;
+        response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+        ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+    }
+}
+
+enum { COUNTED = 50 };
+
+/* The filter is this thread's alone; the supervisor runs outside it. */
+static void *wait_under_supervision(void *unused)
+{
+    static struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        ON(SYS_exit, SECCOMP_RET_ALLOW),
+        ON(SYS_madvise, SECCOMP_RET_ALLOW),
+        ON(SYS_rt_sigprocmask, SECCOMP_RET_ALLOW),
+        ANSWER(SECCOMP_RET_USER_NOTIF),
+    };
+
+    listener = install(filter, sizeof(filter) / sizeof(filter[0]),
+                       SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    if (listener < 0)
+        return unused;
+    counting = true;
+    for (int i = 0; i < COUNTED; i++)
+        synchronize_rcu();
+    counting = false;
+    return unused;
+}
+
+static void idle_readers_cost_one_membarrier_and_no_other_system_call(void)
+{
+    pthread_t threads[16];
+
+    if (mode() == RCU_NOTRACE_IPI_SIGNAL)
+        skip("in this mode the signals are the barrier");
+    for (int i = 0; i < 16; i++)
+        threads[i] = start(idle, NULL);
+    sleep_ms(20);
+    start(supervise, NULL);
+    pthread_join(start(wait_under_supervision, NULL), NULL);
+    if (listener < 0)
+        skip("no seccomp supervision here");
+    printf("    %d waits beside 16 idle readers: %d membarrier, %d tgkill, %d other system calls\n",
+           COUNTED, membarriers, tgkills, other_calls);
+    CHECK(membarriers == COUNTED && tgkills == 0 && other_calls == 0);
+    idle_done = true;
+    for (int i = 0; i < 16; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static struct sock_filter no_membarrier[] = {
+    LOAD_NUMBER,
+    ON(SYS_membarrier, SECCOMP_RET_ERRNO | EPERM),
+    ANSWER(SECCOMP_RET_ALLOW),
+};
+
+static void refuse_membarrier(void)
+{
+    if (install(no_membarrier, sizeof(no_membarrier) / sizeof(no_membarrier[0]), 0))
+        skip("no seccomp here");
+}
+
+static void a_sandbox_entered_on_the_way_makes_the_mode_signal(void)
+{
+    struct holder h;
+    uint64_t before;
+
+    synchronize_rcu();
+    refuse_membarrier();
+    enter(&h, true, NULL);
+    before = stats().ipis;
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(mode() == RCU_NOTRACE_IPI_SIGNAL);
+    CHECK(stats().ipis > before);
+    CHECK(rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_MEMBARRIER) == -ENOSYS);
+    CHECK(mode() == RCU_NOTRACE_IPI_SIGNAL);
+}
+
+/* A new program under the filter: the library starts where membarrier is refused. */
+static void where_membarrier_is_refused_from_the_start_the_mode_is_signal(void)
+{
+    refuse_membarrier();
+    execl("/proc/self/exe", "grace_periods", "--sandboxed", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+static int sandboxed(void)
+{
+    struct holder h;
+
+    CHECK(mode() == RCU_NOTRACE_IPI_SIGNAL);
+    enter(&h, true, NULL);
+    report_is_prompt(wait_out(&h));
+    print_stats();
+    CHECK(stats().barriers == 0 && stats().ipis >= 1);
+    return PASS;
+}
+
+static void modes_change_at_run_time(void)
+{
+    struct holder h;
+
+    for (int i = 0; i < 30; i++) {
+        int next = i % 3;
+
+        CHECK(rcu_notrace_set_ipi_mode(next) == 0);
+        CHECK(mode() == next);
+        enter(&h, i % 2, NULL);
+        h.leave = true;
+        synchronize_rcu();
+        pthread_join(h.thread, NULL);
+    }
+    print_stats();
+}
+
+int main(int argc, char **argv)
+{
+#define SCENARIO(name) {#name, name, 0, NULL}
+    static const struct scenario list[] = {
+        SCENARIO(a_blocked_reader_is_waited_for_and_its_unlock_reports),
+        SCENARIO(a_running_reader_is_waited_for_and_its_unlock_reports),
+        SCENARIO(a_reader_that_blocks_the_ipi_is_rescued_by_a_remote_flag),
+        SCENARIO(a_reader_whose_program_took_the_signal_over_is_rescued),
+        SCENARIO(a_late_ipi_is_swallowed_and_taints_nothing),
+        SCENARIO(the_programs_own_handler_gets_what_is_not_ours),
+        SCENARIO(an_idle_thread_never_sees_a_signal),
+        SCENARIO(concurrent_callers_share_grace_periods),
+        SCENARIO(idle_readers_cost_one_membarrier_and_no_other_system_call),
+        SCENARIO(a_sandbox_entered_on_the_way_makes_the_mode_signal),
+        SCENARIO(where_membarrier_is_refused_from_the_start_the_mode_is_signal),
+        SCENARIO(modes_change_at_run_time),
+    };
+
+    if (argc > 1 && !strcmp(argv[1], "--sandboxed"))
+        return sandboxed();
+    return RUN_SCENARIOS("grace_periods", list, argc, argv);
+}
