@@ -66,7 +66,8 @@ $(2)/rcu_notrace.o: $(2)/cargo.a $(2)/symbols Makefile
 	$$(call say,LD,$$@)
 	$$(Q)ld -r --gc-sections $$$$(sed 's/^/-u /' $(2)/symbols) -o $$@.tmp \
 		--whole-archive $(2)/cargo.a
-	$$(Q)objcopy --keep-global-symbols=$(2)/symbols --strip-debug \
+	$$(Q)objcopy --keep-global-symbols=$(2)/symbols --strip-unneeded --wildcard \
+		--keep-symbol='*11rcu_notrace*' \
 		--remove-section=.llvmbc --remove-section=.llvmcmd \
 		--remove-section='.init_array.*' --remove-section='.rela.init_array.*' $$@.tmp $$@
 	$$(Q)rm $$@.tmp
@@ -88,7 +89,149 @@ $(eval $(call library,one,$(B)))
 $(eval $(call library,two,$(B)/portable))
 
 LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
-all: $(LIBRARIES)
+PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
+HEADERS := include/rcu_notrace.h include/rcu_notrace/abi.h
+
+# Generated where it is needed last, because it names the directories.
+$(B)/rcu_notrace.pc: Makefile
+	$(Q)mkdir -p $(@D)
+	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(libdir)' 'includedir=$(includedir)' '' \
+		'Name: rcu-notrace' \
+		'Description: RCU whose read side may be called from anywhere' \
+		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
+		'Cflags: -I$${includedir}' > $@
+
+all: $(LIBRARIES) tracers
+
+# ---- the tracers ------------------------------------------------------------------------------
+.PHONY: tracers
+TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap
+tracers: $(TRACERS)
+
+TRACER_HEADERS := $(wildcard tracers/*.h)
+# Initial-exec: a tracer of malloc cannot have its thread-local variables allocated.
+$(B)/tracers/librcu_heap.so: tracers/heap.c tracers/heap_table.c $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
+		-Wl,-z,now,-z,relro,-z,defs -Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+
+$(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+
+# The main job: `make trace CMD='...'` runs a command under the heap tracer.
+CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
+TOGGLE ?= 10
+trace: all
+	$(Q)$(B)/tracers/rcu-heap --toggle $(TOGGLE) -- sh -c $(call quote,$(CMD))
+quote = '$(subst ','\'',$(1))'
+
+# ---- tests ------------------------------------------------------------------------------------
+CTESTS := sections grace_periods life bad_use storm
+TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
+TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
+
+$(B)/c-tests/%: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,$(abspath $(B)) -pthread
+
+$(B)/c-tests/%.static: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a -pthread
+
+$(B)/c-tests/%.portable: c-tests/%.c c-tests/test.h $(HEADERS) $(PORTABLE)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_PORTABLE -o $@ $< $(LDFLAGS) -L$(B)/portable -lrcu_notrace \
+		-Wl,-rpath,$(abspath $(B)/portable) -pthread
+
+# A second archive that comes from Rust, and a program of both.
+$(B)/c-tests/libother.a: c-tests/other.rs | tools
+	$(call say,RUSTC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)rustc --edition 2021 --crate-type staticlib -O -C panic=abort -o $@ $<
+
+$(B)/c-tests/two_archives: c-tests/two_archives.c $(B)/c-tests/libother.a $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a $(B)/c-tests/libother.a -pthread -ldl -lm
+
+.PHONY: check-headers check-rust check-c check-tracers tests
+tests: $(TEST_BINARIES) $(B)/c-tests/two_archives
+
+check: check-headers check-rust check-c check-tracers check-broken installcheck
+	@echo 'check: all of it passed'
+
+check-headers: | tools
+	$(Q)c-tests/headers.sh
+
+check-rust: $(LIBRARIES) $(PORTABLE)
+	$(Q)$(CARGO) fmt --check
+	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	$(Q)RCU_NOTRACE_BUILD=$(abspath $(B)) $(CARGO) test --locked
+	$(Q)$(CARGO) test --locked --features portable-reader --lib
+
+check-c: tests
+	$(Q)c-tests/run.sh $(B)/c-tests
+
+check-tracers: all
+	$(Q)c-tests/heap_programs.sh $(B)
+
+# Builds that lack one safeguard each; the tests must notice.
+check-broken: tests
+	$(Q)c-tests/broken.sh $(B)
+
+# The same tests, much longer.
+check-long: check
+	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests storm
+
+# The committed copy of what cbindgen generates.
+abi:
+	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
+
+# ---- benchmarks -------------------------------------------------------------------------------
+$(B)/bench/rcu: benches/*.c benches/*.h $(HEADERS) $(LIBRARIES)
+	@echo '#include <urcu/urcu-memb.h>' | $(CC) -xc -c -o /dev/null - 2>/dev/null || \
+		{ echo 'make: urcu/urcu-memb.h is missing (the peer): apt-get install liburcu-dev' >&2; exit 1; }
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)for unit in notrace bare; do \
+		$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_$$unit.c -o $(@D)/$$unit.o || exit 1; done
+	$(Q)for flavour in MEMB MB BP; do \
+		$(CC) -std=gnu11 $(CFLAGS) -DPEER_$$flavour -c benches/peer_urcu.c -o $(@D)/$$flavour.o || exit 1; done
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ benches/rcu.c $(@D)/*.o $(B)/librcu_notrace.a \
+		-lurcu-memb -lurcu-mb -lurcu-bp -lurcu-common -pthread
+
+bench: $(B)/bench/rcu
+	$(Q)$<
+
+# ---- installation -----------------------------------------------------------------------------
+# Installs what `make` built; builds nothing, fetches nothing.
+install: $(B)/rcu_notrace.pc
+	@test -e $(B)/librcu_notrace.so.$(VERSION) || \
+		{ echo "make: nothing is built yet: run 'make' first" >&2; exit 1; }
+	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir)/rcu_notrace
+	$(INSTALL) -m 644 include/rcu_notrace.h $(DESTDIR)$(includedir)
+	$(INSTALL) -m 644 include/rcu_notrace/*.h $(DESTDIR)$(includedir)/rcu_notrace
+	$(INSTALL) -m 644 $(B)/librcu_notrace.a $(DESTDIR)$(libdir)
+	$(INSTALL) -m 755 $(B)/librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)
+	ln -sf librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)/librcu_notrace.so.$(SOVERSION)
+	ln -sf librcu_notrace.so.$(SOVERSION) $(DESTDIR)$(libdir)/librcu_notrace.so
+	$(INSTALL) -m 644 $(B)/rcu_notrace.pc $(DESTDIR)$(libdir)/pkgconfig
+
+uninstall:
+	rm -f $(DESTDIR)$(libdir)/librcu_notrace.so $(DESTDIR)$(libdir)/librcu_notrace.so.$(SOVERSION) \
+		$(DESTDIR)$(libdir)/librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)/librcu_notrace.a \
+		$(DESTDIR)$(libdir)/pkgconfig/rcu_notrace.pc $(DESTDIR)$(includedir)/rcu_notrace.h
+	rm -rf $(DESTDIR)$(includedir)/rcu_notrace
+
+# Programs built from the installed tree by pkg-config alone.
+installcheck: $(LIBRARIES)
+	$(Q)MAKE='$(MAKE)' CC='$(CC)' CXX='$(CXX)' c-tests/installcheck.sh
 
 clean:
 	rm -rf $(B) $(TARGET)

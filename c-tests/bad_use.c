@@ -36,6 +36,7 @@ static void in_a_release_build_the_next_grace_period_catches_it(void)
 
 static void *unlock_too_many(void *unused)
 {
+    rcu_register_thread();
     rcu_read_lock_notrace();
     rcu_read_unlock_notrace();
     unchecked_unlock();
@@ -85,6 +86,7 @@ static atomic_bool inside, leave;
 
 static void *reader(void *unused)
 {
+    rcu_register_thread();
     rcu_read_lock_notrace();
     inside = true;
     while (!leave)
@@ -196,7 +198,7 @@ int main(int argc, char **argv)
         ABORTS(synchronize_rcu_in_a_handler_of_the_ipi_signal,
                "synchronize_rcu() in a handler of the IPI signal"),
         ABORTS(synchronize_rcu_in_a_handler_that_interrupted_synchronize_rcu,
-               "synchronize_rcu() in a signal handler that interrupted RCU's own waiting"),
+               "synchronize_rcu() in a signal handler that interrupted RCU itself"),
         SAYS(an_unknown_mode_is_refused, "rcu_notrace_set_ipi_mode(): no such mode"),
         SAYS(an_unknown_mode_in_the_environment_is_reported_and_taken_for_auto,
              "RCU_NOTRACE_IPI=smoke is none of auto, signal, membarrier; using auto"),

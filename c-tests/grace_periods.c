@@ -29,6 +29,7 @@ static void *hold(void *argument)
 
     if (h->prepare)
         h->prepare();
+    rcu_register_thread();
     rcu_read_lock_notrace();
     h->inside = true;
     while (!h->leave)
@@ -169,8 +170,7 @@ static void a_late_ipi_is_swallowed_and_taints_nothing(void)
 
         /* Blocked here: another thread's IPI stays pending until the request is long gone. */
         pthread_sigmask(SIG_BLOCK, &set, NULL);
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
+        rcu_register_thread();
         enter(&h, false, NULL);
         h.leave = true;
         pthread_join(h.thread, NULL);
@@ -210,8 +210,7 @@ static atomic_int interrupted;
 static void *idle(void *unused)
 {
     (void)unused;
-    rcu_read_lock_notrace();
-    rcu_read_unlock_notrace();
+    rcu_register_thread();
     while (!idle_done)
         if (poll(NULL, 0, 20) < 0 && errno == EINTR)
             interrupted++;

@@ -11,7 +11,8 @@ set -u
 
 build=$(realpath -- "${1:-build}")
 heap=$build/tracers/rcu-heap
-unset RCU_HEAP_TOGGLE RCU_HEAP_OUT RCU_HEAP_TABLE RCU_HEAP_LIBRARY RCU_NOTRACE_IPI RCU_NOTRACE_SIGNAL
+unset RCU_HEAP_TOGGLE RCU_HEAP_OUT RCU_HEAP_TABLE RCU_HEAP_LIBRARY
+unset RCU_NOTRACE_IPI RCU_NOTRACE_SIGNAL
 export LC_ALL=C
 passed=0 failed=0 skipped=0
 # What each program is meant to do, or the comparison compares nothing.
@@ -157,7 +158,9 @@ def main():
 if __name__ == '__main__':
     main()
 END
-program_python() { PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 "$@" "$python" script.py; }
+program_python() {
+    PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0 "$@" "$python" script.py
+}
 
 # ---- gcc -----------------------------------------------------------------------------------------
 make_source() {
@@ -186,8 +189,9 @@ program_gcc() { "$@" gcc -O1 -Wunused-variable -c source.c -o out/source.o; }
 # ---- sort, tar and xz ----------------------------------------------------------------------------
 program_sort() { "$@" sort --parallel=2 -S 64M lines -o out/sorted; }
 program_tar_xz() {
-    "$@" bash -c 'set -o pipefail; tar --sort=name --mtime=@0 --owner=0 --group=0 -cf - repository lines |
-        xz -T2 -0 --block-size=1MiB > out/archive.tar.xz'
+    "$@" bash -c 'set -o pipefail
+        tar --sort=name --mtime=@0 --owner=0 --group=0 -cf - repository lines |
+            xz -T2 -0 --block-size=1MiB > out/archive.tar.xz'
 }
 
 # ---- bash ----------------------------------------------------------------------------------------
@@ -216,7 +220,14 @@ program_killed() {
         echo before; echo before >&2; kill -KILL $$; echo after' 2> out/stderr
 } 2> /dev/null
 
-make_lines() { awk 'BEGIN { for (i = 0; i < 300000; i++) { x = (x * 1103515245 + 12345) % 2147483648; print x } }'; }
+make_lines() {
+    awk 'BEGIN {
+        for (i = 0; i < 300000; i++) {
+            x = (x * 1103515245 + 12345) % 2147483648
+            print x
+        }
+    }'
+}
 
 command -v git > /dev/null 2>&1 && make_repository
 make_source > source.c

@@ -186,8 +186,10 @@ static void spawned_programs_run_under_ipis(void)
 
 static void *returns(void *unused)
 {
-    rcu_read_lock_notrace();
-    rcu_read_unlock_notrace();
+    for (int i = 0; i < 10; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
     return unused;
 }
 
@@ -229,8 +231,15 @@ static void threads_that_exit_in_any_way_hold_up_nothing(void)
     print_stats();
 }
 
+static void *exits_in_its_first_section(void *unused)
+{
+    rcu_read_lock_notrace();
+    return unused;
+}
+
 static void *exits_inside(void *unused)
 {
+    rcu_register_thread();
     rcu_read_lock_notrace();
     rcu_read_lock_notrace();
     return unused;
@@ -240,10 +249,13 @@ static void a_thread_that_exits_in_a_section_is_reported_and_ends_it(void)
 {
     pthread_join(start(exits_inside, NULL), NULL);
     synchronize_rcu();
+    pthread_join(start(exits_in_its_first_section, NULL), NULL);
+    synchronize_rcu();
 }
 
 static void *dies_inside(void *unused)
 {
+    rcu_register_thread();
     rcu_read_lock_notrace();
     syscall(SYS_exit, 0);
     return unused;
@@ -261,8 +273,10 @@ static void a_thread_that_dies_in_a_section_is_reported_and_ends_it(void)
 
 static void *one_short_life(void *unused)
 {
-    rcu_read_lock_notrace();
-    rcu_read_unlock_notrace();
+    for (int i = 0; i < 8; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
     return unused;
 }
 

@@ -2,6 +2,7 @@
 //! `include/rcu_notrace.h`.
 
 use core::ffi::{c_int, c_void};
+use core::ptr;
 use core::sync::atomic::{
     AtomicPtr,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -119,7 +120,7 @@ pub extern "C" fn rcu_notrace_get_ipi_mode() -> c_int {
     ipi::mode() as c_int
 }
 
-/// Copies the counters: as many bytes as both sides know.
+/// Copies the counters, as many as both sides know; those that only the caller knows are 0.
 ///
 /// # Safety
 /// `stats` points to `size` writable bytes.
@@ -127,12 +128,10 @@ pub extern "C" fn rcu_notrace_get_ipi_mode() -> c_int {
 pub unsafe extern "C" fn rcu_notrace_get_stats(stats: *mut rcu_notrace_stats, size: usize) {
     let now = NOTRACE.stats.read();
     let known = size.min(size_of::<rcu_notrace_stats>());
-    for offset in 0..known {
-        // SAFETY: within `now`, and by the caller within `stats`.
-        unsafe {
-            let byte = (&raw const now).cast::<u8>().add(offset).read();
-            stats.cast::<u8>().add(offset).write(byte);
-        }
+    // SAFETY: `known` bytes are within `now` and, by the caller, `size` within `stats`.
+    unsafe {
+        ptr::copy_nonoverlapping((&raw const now).cast::<u8>(), stats.cast::<u8>(), known);
+        ptr::write_bytes(stats.cast::<u8>().add(known), 0, size - known);
     }
 }
 

@@ -10,12 +10,12 @@ use core::ffi::{c_int, c_void};
 use core::ptr;
 use core::sync::atomic::{
     AtomicPtr, AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
 use crate::bug;
 use crate::flavour::NOTRACE;
-use crate::reader::Reader;
+use crate::reader::{hook, Reader};
 use crate::sys;
 
 type Setter = unsafe extern "C" fn(libc::pthread_key_t, *const c_void) -> c_int;
@@ -41,26 +41,29 @@ pub fn start() {
 
 /// Arms the hook for this thread if that is certain not to allocate. True if it is armed.
 pub fn arm_without_allocating(reader: &Reader) -> bool {
-    reader.hooked.load(Relaxed) != 0 || (KEY.load(Relaxed) < KEYS_WITHOUT_ALLOCATION && set(reader))
+    set(reader, KEYS_WITHOUT_ALLOCATION)
 }
 
 /// Arms the hook for this thread. May allocate.
 pub fn arm(reader: &Reader) {
-    if reader.hooked.load(Relaxed) == 0 {
-        set(reader);
-    }
+    set(reader, u32::MAX);
 }
 
-fn set(reader: &Reader) -> bool {
+fn set(reader: &Reader, keys: u32) -> bool {
     let setter = SETTER.load(Acquire);
-    if setter.is_null() {
+    if setter.is_null() || KEY.load(Relaxed) >= keys {
         return false;
+    }
+    // Somebody may have interposed the setter and trace it: the sections of that call find ARMING
+    // and stay transient.
+    if let Err(now) = reader.hook.compare_exchange(hook::NONE, hook::ARMING, SeqCst, Relaxed) {
+        return now == hook::ARMED;
     }
     // SAFETY: only `start` stores there, and only this function.
     let setter = unsafe { core::mem::transmute::<*mut c_void, Setter>(setter) };
     // SAFETY: a valid key, and a value that the destructor does not follow.
     let armed = unsafe { setter(KEY.load(Relaxed), ptr::from_ref(reader).cast()) } == 0;
-    reader.hooked.store(u8::from(armed), Relaxed);
+    reader.hook.store(if armed { hook::ARMED } else { hook::NONE }, Relaxed);
     armed
 }
 

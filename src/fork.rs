@@ -6,22 +6,31 @@
 
 use core::ptr;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32,
+    AtomicI32, AtomicPtr, AtomicU32,
     Ordering::{Relaxed, SeqCst},
 };
 
 use crate::flavour::{Flavour, NOTRACE};
-use crate::ipi;
 use crate::reader::{ipi as ipi_state, mark, Reader};
 use crate::sys;
+use crate::{bug, ipi};
 
 const PAGE: usize = 4096;
 
 /// A word that is 1 here and 0 in a child nobody told us of; null where the kernel cannot.
 static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 
+/// The process that this library's state describes.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
+
+/// False in a child of vfork, and in a forked child that nobody told us of yet.
+pub fn is_our_process() -> bool {
+    sys::getpid() == PROCESS.load(Relaxed)
+}
+
 /// Prepares for both ways of learning of a fork. Once.
 pub fn start() {
+    PROCESS.store(sys::getpid(), Relaxed);
     // SAFETY: the handler may run in a child between fork and anything: it touches our own
     // statics and this thread's reader.
     unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
@@ -43,18 +52,42 @@ fn witness() -> Option<&'static AtomicU32> {
 /// Starts over if this is a child that nobody told us of.
 #[inline]
 pub fn check() {
-    if witness().is_some_and(|witness| witness.load(Relaxed) == 0) {
-        in_child();
+    if let Some(witness) = witness() {
+        if witness.load(Relaxed) == 0 {
+            start_over_unannounced(witness);
+        }
     }
+}
+
+#[cold]
+fn start_over_unannounced(witness: &AtomicU32) {
+    if witness.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
+        return;
+    }
+    // What goes on in the child is its first thread's section and registration. From another
+    // thread we could not tell whether the first one is in a section.
+    if sys::gettid() != sys::getpid() {
+        bug::die_in_thread(
+            sys::gettid(),
+            &[
+                b"a child of _Fork or clone called RCU in a second thread first; ",
+                b"call rcu_register_thread() before it starts any",
+            ],
+        );
+    }
+    in_child();
 }
 
 extern "C" fn in_child() {
     if let Some(witness) = witness() {
         witness.store(1, Relaxed);
     }
+    PROCESS.store(sys::getpid(), Relaxed);
     ipi::after_fork();
     let me = Reader::current();
-    me.tid.store(sys::gettid(), Relaxed);
+    if me.tid.load(Relaxed) != 0 {
+        me.tid.store(sys::gettid(), Relaxed);
+    }
     me.request.store(0, Relaxed);
     me.ipi.store(ipi_state::NONE, Relaxed);
     start_over(&NOTRACE, me);
@@ -62,6 +95,8 @@ extern "C" fn in_child() {
 
 /// Forgets every thread but `me`, which keeps its section and its registration.
 fn start_over(flavour: &Flavour, me: &Reader) {
+    // A waiter of the parent may have been about to park this reader, or to take that back.
+    let _ = me.unpark();
     let listed = matches!(me.mark.load(Relaxed), mark::REGISTERED | mark::JOINING);
     flavour.registry.reset(listed.then_some(me));
     flavour.transient.reset(me);

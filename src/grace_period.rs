@@ -98,6 +98,10 @@ impl Flavour {
         // One for ourselves, so that no report finds the count zero before all are asked.
         self.holdouts.add();
         let mut roster = self.registry.lock();
+        for entry in roster.entries() {
+            // Tags come again, after 2^31 grace periods.
+            entry.asked = 0;
+        }
         let barrier = ipi::mode() != ipi::Mode::Signal && {
             self.glance(&mut roster, tag);
             ipi::heavy_barrier(self)
@@ -149,6 +153,7 @@ impl Flavour {
             }
             if entry.reader().mark.load(SeqCst) == mark::PARKED {
                 // By itself, in an IPI handler.
+                self.withdraw(entry, tag);
                 roster.remove_at(index);
                 continue;
             }
@@ -245,10 +250,15 @@ impl Flavour {
         let mut index = 0;
         while index < stragglers {
             let Some(entry) = roster.entries().get_mut(index) else { break };
+            // A flag counts only if the request was there when the barrier passed (FLAG-REQUEST).
+            let fresh = entry.asked != tag;
             self.ask(entry, tag);
-            if self.look(entry, tag) == Look::Straggler
-                && ipi::send(self, entry.reader(), false) == Err(libc::ESRCH)
-            {
+            let silent = match self.look(entry, tag) {
+                Look::Quiescent => false,
+                Look::Holdout => fresh,
+                Look::Straggler => true,
+            };
+            if silent && ipi::send(self, entry.reader(), false) == Err(libc::ESRCH) {
                 self.bury(roster, index, tag);
                 stragglers -= 1;
                 roster.swap(index, stragglers);
@@ -276,6 +286,7 @@ impl Flavour {
                     }
                 }
                 mark::PARKED => {
+                    self.withdraw(entry, tag);
                     count(&self.stats.parks);
                     roster.remove_at(index);
                     continue;
@@ -310,7 +321,11 @@ impl Flavour {
         entry.asked = tag;
         count(&self.stats.holdouts);
         self.holdouts.add();
-        entry.reader().request.store(tag, SeqCst);
+        if entry.reader().request.swap(tag, SeqCst) != 0 {
+            // Its thread's TLS was another's before, which died unseen and is listed still: one
+            // request serves for both.
+            self.holdouts.finish();
+        }
     }
 
     /// Takes the request back, if it is still there, from a reader that was seen quiescent.
@@ -351,7 +366,7 @@ impl Flavour {
 
     /// Looks after the readers that have not reported: the dead are buried, and whoever is not
     /// flagged by now (its signal blocked, stolen, or long in coming) is flagged remotely, where
-    /// there is a barrier to do it by. Where there is none, the signal is all there is to wait for.
+    /// there is a barrier to do it by. Where there is none, the signal is sent again.
     fn rescue(&self, tag: u32) {
         let mut roster = self.registry.lock();
         let mut silent = 0;
@@ -371,22 +386,32 @@ impl Flavour {
             }
             index += 1;
         }
-        if silent != 0 && ipi::heavy_barrier(self) {
+        if silent == 0 {
+            return;
+        }
+        if ipi::heavy_barrier(self) {
             let stragglers = self.settle(&mut roster, tag, silent);
             self.stats.rescues.fetch_add(stragglers as u64, Relaxed);
             self.flag(&mut roster, tag, stragglers);
+        } else {
+            // No barrier but the signal; the last one may have been stolen, or never sent because
+            // membarrier was refused on the way.
+            for entry in roster.entries().iter().take(silent) {
+                let _ = ipi::send(self, entry.reader(), false);
+            }
         }
     }
 }
 
 /// A wait that could never end is refused with a message.
 fn refuse_deadlock(me: &Reader) {
+    let busy = me.busy.load(Relaxed);
     let why = if me.state().in_section() {
         b"inside a read-side critical section: it would wait for its own caller".as_slice()
-    } else if me.busy.load(Relaxed) & busy::CHAINED_HANDLER != 0 {
+    } else if busy & busy::CHAINED_HANDLER != 0 {
         b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks".as_slice()
-    } else if me.busy.load(Relaxed) & busy::WAITING != 0 {
-        b"in a signal handler that interrupted RCU's own waiting in this thread".as_slice()
+    } else if busy != 0 || me.counted.load(Relaxed) != 0 {
+        b"in a signal handler that interrupted RCU itself in this thread".as_slice()
     } else {
         return;
     };

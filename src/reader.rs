@@ -13,10 +13,10 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::exit_hook;
 use crate::flavour::{Flavour, NOTRACE};
 use crate::sys;
 use crate::word::{State, Word};
+use crate::{exit_hook, fork};
 
 /// A thread's reader. Zero, which its TLS starts as, is a thread that nobody heard of yet.
 #[repr(C, align(64))]
@@ -40,10 +40,20 @@ pub struct Reader {
     pub ipi: AtomicU8,
     /// What this thread is in the middle of: see [`busy`].
     pub busy: AtomicU8,
-    /// Whether thread exit will call us.
-    pub hooked: AtomicU8,
-    _reserved: [u8; 27],
+    /// Whether thread exit will call us: see [`hook`].
+    pub hook: AtomicU8,
+    /// How many outermost sections this thread had before it joined; up to [`PROBATION`].
+    pub probation: AtomicU8,
+    _reserved: [u8; 26],
 }
+
+/// A thread's first outermost sections are transient, this many; then it joins the registry.
+///
+/// A thread whose first sections come when its exit hooks have already run (a traced `free` in
+/// libc's last clean-up) must not join: nothing would take it out again. It cannot be told from
+/// a new thread but by how few sections are still to come. And a thread that lives for a section
+/// or two is better off not joining.
+pub const PROBATION: u8 = 4;
 
 /// Values of [`Reader::mark`].
 ///
@@ -75,12 +85,24 @@ pub mod ipi {
     pub const SENT_MAY_PARK: u8 = 2;
 }
 
+/// Values of [`Reader::hook`].
+pub mod hook {
+    /// Not armed.
+    pub const NONE: u8 = 0;
+    /// Being armed, by a call out of this library.
+    pub const ARMING: u8 = 1;
+    /// Armed.
+    pub const ARMED: u8 = 2;
+}
+
 /// Bits of [`Reader::busy`].
 pub mod busy {
     /// In the program's own handler, called from ours.
     pub const CHAINED_HANDLER: u8 = 1;
     /// In `synchronize_rcu()` or another function that holds locks of ours.
     pub const WAITING: u8 = 2;
+    /// Between taking a request and counting it down.
+    pub const REPORTING: u8 = 4;
 }
 
 /// Who reports a quiescent state; for the statistics.
@@ -124,17 +146,24 @@ impl Reader {
     /// `Flavour::await_holdouts`).
     #[inline(always)]
     pub fn report(&self, flavour: &Flavour, by: Reporter) {
-        if self.request.load(Relaxed) == 0 || self.request.swap(0, SeqCst) == 0 {
+        if self.request.load(Relaxed) == 0 {
             return;
         }
-        let counter = match by {
-            Reporter::Section => &flavour.stats.reports_by_section,
-            Reporter::Handler => &flavour.stats.reports_by_handler,
-        };
-        counter.fetch_add(1, Relaxed);
-        if flavour.holdouts.finish() {
-            flavour.stats.wakes.fetch_add(1, Relaxed);
+        // A signal handler that waits for a grace period in between would wait for us: the mark
+        // lets it be refused.
+        let before = self.busy.load(Relaxed);
+        self.busy.store(before | busy::REPORTING, Relaxed);
+        if self.request.swap(0, SeqCst) != 0 {
+            let counter = match by {
+                Reporter::Section => &flavour.stats.reports_by_section,
+                Reporter::Handler => &flavour.stats.reports_by_handler,
+            };
+            counter.fetch_add(1, Relaxed);
+            if flavour.holdouts.finish() {
+                flavour.stats.wakes.fetch_add(1, Relaxed);
+            }
         }
+        self.busy.store(before, Relaxed);
     }
 
     /// Takes an idle reader out of the waiters' sight, by whoever found its word outside and
@@ -187,20 +216,31 @@ impl Reader {
             return;
         }
         flavour.transient.enter(self);
-        self.join(flavour);
+        let hooked = exit_hook::arm_without_allocating(self);
+        if self.has_passed_probation(state) && hooked {
+            self.join(flavour);
+        }
         if self.is_registered() {
             flavour.transient.exit(self);
         }
     }
 
-    /// Enters the registry, if the thread's exit is sure to take it out again.
-    /// In a section, which counts as transient.
+    fn has_passed_probation(&self, state: State) -> bool {
+        let sections = self.probation.load(Relaxed);
+        if sections < PROBATION && state.nesting == 1 {
+            self.probation.store(sections + 1, Relaxed);
+        }
+        sections >= PROBATION
+    }
+
+    /// Enters the registry. In a section, which counts as transient; the thread's exit is sure to
+    /// take it out again.
     fn join(&self, flavour: &Flavour) {
         let before = self.mark.load(Relaxed);
         if before != mark::NEW && before != mark::PARKED {
             return;
         }
-        if !exit_hook::arm_without_allocating(self) {
+        if !self.knows_its_thread() {
             return;
         }
         // One of us and the signal handlers above us wins; the handlers above the winner find
@@ -208,13 +248,24 @@ impl Reader {
         if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
             return;
         }
-        self.tid.store(sys::gettid(), Relaxed);
         flavour.registry.push(self);
         // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
         // its birth (JOIN; partner: `GracePeriod::look`). Until then waiters pass it over: its
         // open section is younger than any grace period that finds it here (docs/PROOF.md).
         self.word.clear_flag();
         self.mark.store(mark::REGISTERED, Release);
+    }
+
+    /// Learns the thread's id. False in a child of vfork, which runs on its parent's TLS and must
+    /// not lend it an id that is gone in a moment; and in a forked child before the library knows.
+    fn knows_its_thread(&self) -> bool {
+        if self.tid.load(Relaxed) == 0 {
+            if !fork::is_our_process() {
+                return false;
+            }
+            self.tid.store(sys::gettid(), Relaxed);
+        }
+        true
     }
 
     /// The slow path of an unlock: it ended the outermost section of a flagged word.
@@ -228,6 +279,7 @@ impl Reader {
     /// Enters the registry now, so that the first section costs what any other does.
     pub fn register(&self) {
         exit_hook::arm(self);
+        self.probation.store(PROBATION, Relaxed);
         if !self.is_registered() {
             Word::lock_current_thread();
             Word::unlock_current_thread();
@@ -242,12 +294,13 @@ impl Reader {
         Word::lock_current_thread();
         flavour.transient.enter(self);
         self.busy.fetch_or(busy::WAITING, Relaxed);
-        self.mark.store(mark::LEAVING, SeqCst);
+        let before = self.mark.swap(mark::LEAVING, SeqCst);
         self.word.flag();
         flavour.registry.lock().remove(self);
         self.report(flavour, Reporter::Section);
         self.next.store(ptr::null_mut(), Relaxed);
-        if !for_good {
+        // A thread that has left for good stays so, whatever its later destructors call.
+        if !for_good && before != mark::LEAVING {
             self.mark.store(mark::NEW, SeqCst);
         }
         self.busy.fetch_and(!busy::WAITING, Relaxed);

@@ -201,12 +201,16 @@ impl Roster<'_> {
         }
     }
 
-    /// Takes a reader out, if it is listed.
+    /// Takes a reader out, if it is listed: everywhere. Where a thread died unseen and its stack
+    /// became another's, the same block is listed twice.
     pub fn remove(&mut self, reader: &Reader) {
-        let index = reader.index.load(Relaxed) as usize;
-        let listed = self.entries().get(index).is_some_and(|entry| ptr::eq(entry.reader, reader));
-        if listed {
-            self.remove_at(index);
+        let mut index = 0;
+        while let Some(entry) = self.entries().get(index) {
+            if ptr::eq(entry.reader, reader) {
+                self.remove_at(index);
+            } else {
+                index += 1;
+            }
         }
     }
 
@@ -246,9 +250,11 @@ fn next_of(reader: &Reader) -> *mut Reader {
         if !next.is_null() {
             return next;
         }
-        spins += 1;
-        if spins & 127 == 0 {
-            sys::sched_yield();
+        spins = spins.saturating_add(1);
+        // Its thread may be preempted there, even by us: if we run at a real-time priority it
+        // needs more than a yield.
+        if spins > 1000 {
+            sys::sleep_ns(50_000);
         }
         core::hint::spin_loop();
     }

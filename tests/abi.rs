@@ -114,10 +114,38 @@ fn the_archive_defines_the_listed_names_and_no_other() {
 }
 
 #[test]
+fn the_archive_asks_the_linker_for_nothing_that_the_library_does_not_use() {
+    // What is left of std's references would drag libgcc_s and the loader into every program,
+    // and half of libc into a static one.
+    let test = "the archive's undefined names";
+    let Some(build) = common::build_or_skip(test) else { return };
+    for variant in common::variants(test, &build) {
+        let names = |arguments: &[&str], file: &Path| -> BTreeSet<String> {
+            let names = Tool::new("nm").args(arguments).arg("--undefined-only").arg(file).output();
+            let names = names.lines().filter(|line| line.split_whitespace().count() == 2);
+            let names = names.filter_map(|line| line.split_whitespace().last()?.split('@').next());
+            names.map(str::to_owned).collect()
+        };
+        let mut used = names(&["-D"], &variant.shared());
+        // libc's static part makes __register_atfork of the one; the other is the linker's.
+        used.extend(["pthread_atfork", "_GLOBAL_OFFSET_TABLE_"].map(str::to_owned));
+        let wanted = names(&["-g"], &variant.archive());
+        let idle: Vec<_> = wanted.difference(&used).collect();
+        assert!(
+            idle.is_empty(),
+            "{}: {} undefined names that its code does not use: {idle:?}",
+            variant.archive().display(),
+            idle.len()
+        );
+    }
+}
+
+#[test]
 fn no_exported_name_is_one_of_the_c_librarys_so_nothing_is_interposed() {
     let test = "interposition";
     let Some(build) = common::build_or_skip(test) else { return };
     let compiler = common::compiler();
+    let variants = common::variants(test, &build);
     for library in ["libc.so.6", "libpthread.so.0", "libm.so.6", "libdl.so.2"] {
         let run = Tool::new(&compiler.program).arg(format!("-print-file-name={library}"));
         let path = run.output().trim().to_owned();
@@ -131,8 +159,8 @@ fn no_exported_name_is_one_of_the_c_librarys_so_nothing_is_interposed() {
             .filter_map(|line| line.split_whitespace().last()?.split('@').next())
             .collect();
         assert!(library != "libc.so.6" || theirs.contains("malloc"), "{path} defines no malloc");
-        for variant in common::variants(test, &build) {
-            for name in wanted(&variant) {
+        for variant in &variants {
+            for name in wanted(variant) {
                 assert!(!theirs.contains(name.as_str()), "{name} would interpose {library}'s");
             }
         }

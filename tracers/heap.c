@@ -6,6 +6,9 @@
  * not around the real call. The telling touches no errno: it makes no system call and calls
  * nothing of the C library but malloc_usable_size().
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
@@ -15,7 +18,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define likely(condition) __builtin_expect(!!(condition), 1)
 
-/* ---- the real functions ------------------------------------------------------------------------- */
+/* ---- the real functions ---------------------------------------------------------------------- */
 
 static struct {
     void *(*malloc)(size_t);
@@ -67,7 +70,7 @@ static inline bool ready(void)
            resolve();
 }
 
-/* ---- the bootstrap arena ------------------------------------------------------------------------ */
+/* ---- the bootstrap arena --------------------------------------------------------------------- */
 
 /* For what dlsym allocates while it finds malloc. Nothing is given back. */
 enum { ARENA_SIZE = 65536, ALIGNMENT = 16 };
@@ -107,7 +110,7 @@ static size_t arena_size(const void *block)
     return size;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------ */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static inline size_t usable(void *block)
 {
@@ -136,7 +139,7 @@ static inline void tell_free(enum heap_function function, size_t freed)
     heap_event(&event);
 }
 
-/* ---- the wrapped functions ---------------------------------------------------------------------- */
+/* ---- the wrapped functions ------------------------------------------------------------------- */
 
 EXPORT void *malloc(size_t size)
 {

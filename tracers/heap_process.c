@@ -6,6 +6,9 @@
  * LD_PRELOAD the table is an anonymous mapping, which children share until they exec, and the
  * process that made it prints it from its destructor.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -34,7 +37,7 @@ static struct {
     struct timespec start;
 } printer = {.fd = -1};
 
-/* ---- the library's numbers -------------------------------------------------------------------- */
+/* ---- the library's numbers ------------------------------------------------------------------- */
 
 /* What the table has of them already. */
 static heap_counter reported[HEAP_STATS];
@@ -61,7 +64,7 @@ static void report_stats(struct heap_table *table)
         heap_add(&table->stats[i], now[i] - atomic_exchange(&reported[i], now[i]));
 }
 
-/* ---- the thread that replaces the list -------------------------------------------------------- */
+/* ---- the thread that replaces the list ------------------------------------------------------- */
 
 static uint64_t now_ns(void)
 {
@@ -123,7 +126,7 @@ static void start_thread(void)
     pthread_attr_destroy(&attributes);
 }
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static struct heap_table *map_table(int fd)
 {
@@ -134,16 +137,23 @@ static struct heap_table *map_table(int fd)
     return table == MAP_FAILED ? NULL : table;
 }
 
-/* The launcher's, or NULL. The path comes from the environment, so nothing is believed of it. */
-static struct heap_table *open_table(void)
+/* The launcher's, or NULL. The path comes from the environment, so nothing is believed of it.
+ * `orphan`: there was a launcher, and it has ended; nobody waits for a table of ours. */
+static struct heap_table *open_table(bool *orphan)
 {
     const char *path = secure_getenv(HEAP_ENV_TABLE);
     struct heap_table *table = NULL;
     struct stat file;
     int fd;
 
-    if (!path || (fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) < 0)
+    *orphan = false;
+    if (!path || !*path)
         return NULL;
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        *orphan = errno == ENOENT;
+        return NULL;
+    }
     if (!fstat(fd, &file) && S_ISREG(file.st_mode) && file.st_uid == geteuid() &&
         !(file.st_mode & 077) && file.st_size == (off_t)sizeof(*table))
         table = map_table(fd);
@@ -168,7 +178,7 @@ static void count_process(struct heap_table *table, bool forked)
     heap_thread.shard = (unsigned)(heap_read(&table->threads) % HEAP_SHARDS);
 }
 
-/* ---- printing ---------------------------------------------------------------------------------- */
+/* ---- printing -------------------------------------------------------------------------------- */
 
 /* Out of the way of a program that counts on low numbers. */
 enum { HIGH_FD = 200 };
@@ -204,18 +214,26 @@ static void start_printer(void)
     printer.pid = getpid();
 }
 
+/* Whether our descriptor is ours still: the program may have closed it, and have another file
+ * there by now. */
+static bool has_printer_fd(void)
+{
+    struct stat file;
+
+    return printer.pid && !fstat(printer.fd, &file) && file.st_dev == printer.device &&
+           file.st_ino == printer.inode;
+}
+
 /* With all signals blocked. */
 static void print_table(const struct heap_table *table)
 {
     static const struct timespec at_once = {0, 0};
     struct timespec now;
     sigset_t pipe;
-    struct stat file;
     char title[128];
     uint64_t ms;
 
-    /* The program may have closed our descriptor, and have another file there by now. */
-    if (fstat(printer.fd, &file) || file.st_dev != printer.device || file.st_ino != printer.inode)
+    if (printer.pid != getpid() || !has_printer_fd())
         return;
     clock_gettime(CLOCK_MONOTONIC, &now);
     ms = (uint64_t)(now.tv_sec - printer.start.tv_sec) * 1000 +
@@ -229,7 +247,7 @@ static void print_table(const struct heap_table *table)
     sigtimedwait(&pipe, NULL, &at_once);
 }
 
-/* ---- start, fork, exit -------------------------------------------------------------------------- */
+/* ---- start, fork, exit ----------------------------------------------------------------------- */
 
 static void begin_own(sigset_t *before)
 {
@@ -256,6 +274,11 @@ static void in_child(void)
 
     begin_own(&before);
     heap_generation++;
+    /* The child does not print. Whoever waits for the end of the file, a pipe perhaps, shall not
+     * wait for a child that has closed its own standard error. */
+    if (has_printer_fd())
+        close(printer.fd);
+    printer.pid = 0;
     count_process(table, true);
     heap_add(&table->inherited, (uint64_t)live);
     /* The library goes on from the parent's numbers, which the parent reports. */
@@ -273,21 +296,24 @@ __attribute__((constructor)) static void start(void)
     struct heap_table *table;
     int error = errno;
     sigset_t before;
+    bool orphan;
 
     begin_own(&before);
     if (toggle && !heap_parse_toggle(toggle, &toggle_ms))
         dprintf(2, "rcu-heap: %s=%s is not a number of milliseconds from 0 to %d; using %d\n",
                 HEAP_ENV_TOGGLE, toggle, HEAP_TOGGLE_MAX, HEAP_TOGGLE_DEFAULT);
-    table = open_table();
+    table = open_table(&orphan);
     if (!table) {
         table = map_table(-1);
-        start_printer();
+        if (!orphan)
+            start_printer();
     }
     if (table)
         heap_probes_replace(table);
     else
         table = heap_probes_table();
     heap_add(&table->programs, 1);
+    atomic_store(&table->ipi_mode, (uint64_t)rcu_notrace_get_ipi_mode() + 1);
     if (heap_thread.generation == heap_generation)
         heap_add(&table->threads, (uint64_t)-1); /* an early event counted this thread */
     count_process(table, false);
@@ -305,8 +331,7 @@ __attribute__((destructor)) static void finish(void)
 
     begin_own(&before);
     report_stats(table);
-    if (printer.pid && printer.pid == getpid())
-        print_table(table);
+    print_table(table);
     end_own(&before);
     errno = error;
 }

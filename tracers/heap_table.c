@@ -128,7 +128,7 @@ static const char *power(char *text, uint64_t value)
     return text;
 }
 
-/* One line of two columns: a name and its number, twice. A name without a number is a heading. */
+/* One line of two columns: a name and its value, twice. A name without a number is a heading. */
 static void row(struct page *page, const char *left, const char *left_number, const char *right,
                 const char *right_number)
 {
@@ -145,13 +145,15 @@ static void print_counters(struct page *page, const struct heap_table *table,
                            const struct sums *sums)
 {
     int64_t live = (int64_t)(sums->allocated + heap_read(&table->inherited) - sums->freed);
+    static const char *const modes[] = {"?", "auto", "signal", "membarrier"};
+    uint64_t mode = heap_read(&table->ipi_mode);
     char left[NUMBER], right[NUMBER];
 
 #define CALLS(function) function_names[function], number(left, sums->calls[function])
 #define STAT(stat) number(right, heap_read(&table->stats[stat]))
     row(page, "CALLS", "", "BYTES", "");
     row(page, CALLS(HEAP_MALLOC), "requested", number(right, sums->requested));
-    row(page, CALLS(HEAP_CALLOC), "live at the end", signed_number(right, live));
+    row(page, CALLS(HEAP_CALLOC), "never freed", signed_number(right, live));
     row(page, CALLS(HEAP_REALLOC), "peak, a process", number(right, heap_read(&table->peak)));
     row(page, CALLS(HEAP_REALLOCARRAY), "RCU", "");
     row(page, CALLS(HEAP_FREE), "sections", number(right, sums->sections));
@@ -161,14 +163,15 @@ static void print_counters(struct page *page, const struct heap_table *table,
     row(page, "all of them", number(left, sums->all_calls), "holdouts", STAT(HEAP_HOLDOUTS));
     row(page, "that failed", number(left, sums->failed), "rescues", STAT(HEAP_RESCUES));
     row(page, "processes", number(left, heap_read(&table->processes)), "parks", STAT(HEAP_PARKS));
-    row(page, "threads", number(left, heap_read(&table->threads)), "", "");
+    row(page, "threads", number(left, heap_read(&table->threads)), "IPI mode",
+        modes[mode < sizeof(modes) / sizeof(modes[0]) ? mode : 0]);
 #undef CALLS
 #undef STAT
 }
 
 static void print_sizes(struct page *page, const struct sums *sums)
 {
-    static const char bar[] = "########################################";
+    static const char bar[] = "######################################";
     const unsigned longest = sizeof(bar) - 1;
     char from[NUMBER], to[NUMBER], count[NUMBER];
     uint64_t most = 0;
@@ -180,7 +183,7 @@ static void print_sizes(struct page *page, const struct sums *sums)
         return;
     put(page, "\n REQUESTED SIZES\n");
     for (int b = 0; b < HEAP_BUCKETS; b++) {
-        /* Rounded up, in floating point: a count near 2^64 times 40 overflows. */
+        /* Rounded up, in floating point: a count times the longest might overflow. */
         double share = (double)sums->sizes[b] / (double)most * longest;
         unsigned length = (unsigned)share + ((double)(unsigned)share < share);
 

@@ -15,7 +15,7 @@
 
 /* The environment of a traced process. */
 #define HEAP_ENV_TABLE "RCU_HEAP_TABLE"     /* the launcher's file; the launcher prints then */
-#define HEAP_ENV_TOGGLE "RCU_HEAP_TOGGLE"   /* milliseconds from one probe list to the next; 0: none */
+#define HEAP_ENV_TOGGLE "RCU_HEAP_TOGGLE"   /* milliseconds between probe lists; 0: one for ever */
 #define HEAP_ENV_OUT "RCU_HEAP_OUT"         /* where the table is printed; unset: standard error */
 #define HEAP_ENV_LIBRARY "RCU_HEAP_LIBRARY" /* librcu_heap.so, if not beside the launcher */
 
@@ -64,17 +64,18 @@ struct heap_shard {
     heap_counter sizes[HEAP_BUCKETS];
 };
 
-#define HEAP_MAGIC UINT64_C(0x3130706165687563) /* "cuheap01" */
+#define HEAP_MAGIC UINT64_C(0x3230706165687563) /* "cuheap02" */
 
 struct heap_table {
     uint64_t magic;
     uint64_t size;
-    heap_counter threads;   /* those that called one of the functions, and each process's first */
+    heap_counter threads; /* that called one of the functions; each process's first in any case */
     heap_counter processes;
     heap_counter programs;  /* images that loaded the tracer */
     heap_counter inherited; /* live bytes that forked children began with */
     heap_counter peak;      /* the most bytes live at a time in one process */
     heap_counter toggles;
+    heap_counter ipi_mode; /* the library's number for it, plus one; the last program's to start */
     heap_counter stats[HEAP_STATS];
     struct heap_shard shards[HEAP_SHARDS];
     /* Which process was last seen at a pid modulo HEAP_PIDS, to tell an exec from a new process. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* rcu-heap: runs a command with the heap tracer preloaded, and prints the table at its end. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -41,7 +44,8 @@ static const char usage[] =
     "\n"
     "Without rcu-heap: LD_PRELOAD=librcu_heap.so COMMAND traces each program by itself.\n";
 
-__attribute__((format(printf, 2, 3), noreturn)) static void fail(int status, const char *format, ...)
+__attribute__((format(printf, 2, 3), noreturn)) static void fail(int status, const char *format,
+                                                                 ...)
 {
     va_list list;
 
@@ -104,7 +108,7 @@ static void parse(struct options *options, int argc, char **argv)
                 HEAP_ENV_TOGGLE, toggle, HEAP_TOGGLE_MAX, HEAP_TOGGLE_DEFAULT);
 }
 
-/* ---- before ------------------------------------------------------------------------------------- */
+/* ---- before ---------------------------------------------------------------------------------- */
 
 /* The tracer, as LD_PRELOAD wants it. */
 static void find_library(char path[PATH_MAX])
@@ -163,7 +167,7 @@ static struct heap_table *create_table(char path[PATH_MAX])
     return table;
 }
 
-/* ---- the command -------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t child_pid;
 
@@ -177,9 +181,14 @@ static void pass_on(int number)
     errno = error;
 }
 
-/* The signals that the launcher survives, to print the table: SIGINT and SIGQUIT come from the
- * terminal and reach the command as well. */
-static const int guarded[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
+/* What the launcher does about signals, to be there for the table: SIGINT and SIGQUIT come from
+ * the terminal and reach the command as well; where SIGCHLD is ignored there is no status to wait
+ * for. Any other signal that was ignored stays so. */
+static const struct {
+    int number;
+    void (*handler)(int);
+} guarded[] = {{SIGINT, SIG_IGN}, {SIGQUIT, SIG_IGN}, {SIGTERM, pass_on}, {SIGHUP, pass_on},
+               {SIGCHLD, SIG_DFL}};
 enum { GUARDED = sizeof(guarded) / sizeof(guarded[0]) };
 
 static void set_environment(const char *library, const char *table, unsigned toggle_ms)
@@ -205,22 +214,22 @@ static int run(char **command, int *status)
 
     sigemptyset(&held);
     for (int i = 0; i < GUARDED; i++)
-        sigaddset(&held, guarded[i]);
+        sigaddset(&held, guarded[i].number);
     /* Closed by a successful exec. */
     if (pipe2(pipes, O_CLOEXEC))
         return errno;
     sigprocmask(SIG_BLOCK, &held, &mask);
     for (int i = 0; i < GUARDED; i++) {
-        sigaction(guarded[i], NULL, &before[i]);
-        if (before[i].sa_handler == SIG_IGN)
+        sigaction(guarded[i].number, NULL, &before[i]);
+        if (before[i].sa_handler == SIG_IGN && guarded[i].number != SIGCHLD)
             continue;
-        action.sa_handler = i < 2 ? SIG_IGN : pass_on;
-        sigaction(guarded[i], &action, NULL);
+        action.sa_handler = guarded[i].handler;
+        sigaction(guarded[i].number, &action, NULL);
     }
     child = fork();
     if (child == 0) {
         for (int i = 0; i < GUARDED; i++)
-            sigaction(guarded[i], &before[i], NULL);
+            sigaction(guarded[i].number, &before[i], NULL);
         sigprocmask(SIG_SETMASK, &mask, NULL);
         execvp(command[0], command);
         error = errno;
@@ -243,7 +252,7 @@ static int run(char **command, int *status)
     return error;
 }
 
-/* ---- after -------------------------------------------------------------------------------------- */
+/* ---- after ----------------------------------------------------------------------------------- */
 
 static void print(const struct heap_table *table, int fd, char **command, uint64_t ms, int status)
 {

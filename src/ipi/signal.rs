@@ -9,7 +9,7 @@
 
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{
-    fence, AtomicBool, AtomicI32, AtomicUsize,
+    fence, AtomicBool, AtomicI32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -87,6 +87,7 @@ static INSTALLING: Lock = Lock::new();
 /// The program's own handler, from before ours: address and flags.
 static CHAINED: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static CHAINED_FLAGS: AtomicUsize = AtomicUsize::new(0);
+static CHAINED_MASK: AtomicU64 = AtomicU64::new(0);
 
 const SA_RESTORER: usize = 0x0400_0000;
 
@@ -116,12 +117,17 @@ fn install() -> bool {
     if sys::rt_sigaction(number(), None, Some(&mut old)).is_err() {
         return false;
     }
-    CHAINED.store(old.handler, Relaxed);
-    CHAINED_FLAGS.store(old.flags, Relaxed);
+    let handler = on_ipi as *const () as usize;
+    // A fork may have come between the parent's installing it and its saying so.
+    if old.handler != handler {
+        CHAINED.store(old.handler, Relaxed);
+        CHAINED_FLAGS.store(old.flags, Relaxed);
+        CHAINED_MASK.store(old.mask, Relaxed);
+    }
     let new = KernelSigaction {
-        handler: on_ipi as *const () as usize,
+        handler,
         flags: (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as usize | SA_RESTORER,
-        restorer: sys::sigreturn as *const () as usize,
+        restorer: sys::sigreturn(),
         mask: 0,
     };
     sys::rt_sigaction(number(), Some(&new), None).is_ok()
@@ -130,15 +136,17 @@ fn install() -> bool {
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let reader = Reader::current();
-    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
-    let ours = unsafe { (*info).si_code == SI_TKILL && (*info).si_pid() == sys::getpid() };
-    if ours {
-        let kind = reader.ipi.swap(ipi::NONE, SeqCst);
-        if kind != ipi::NONE {
-            return answer(reader, kind == ipi::SENT_MAY_PARK);
-        }
+    // One is answered whatever this signal says of its sender: pending signals of a number merge,
+    // and ours may have merged into another's.
+    let kind = reader.ipi.swap(ipi::NONE, SeqCst);
+    if kind != ipi::NONE {
+        answer(reader, kind == ipi::SENT_MAY_PARK);
     }
-    chain(reader, signal, info, context);
+    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
+    let own = unsafe { (*info).si_code == SI_TKILL && (*info).si_pid() == sys::getpid() };
+    if kind == ipi::NONE || !own {
+        chain(reader, signal, info, context);
+    }
 }
 
 /// In a section: flags it, and its end reports. Between sections: reports.
@@ -169,7 +177,13 @@ fn chain(reader: &Reader, signal: c_int, info: *mut libc::siginfo_t, context: *m
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
         return;
     }
-    let before = reader.busy.fetch_or(busy::CHAINED_HANDLER, Relaxed);
+    // What the program wanted blocked in its handler; our return unblocks it.
+    let mask = CHAINED_MASK.load(Relaxed);
+    if mask != 0 {
+        sys::block_signals(mask);
+    }
+    let before = reader.busy.load(Relaxed);
+    reader.busy.store(before | busy::CHAINED_HANDLER, Relaxed);
     if CHAINED_FLAGS.load(Relaxed) & libc::SA_SIGINFO as usize != 0 {
         type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
         // SAFETY: the program registered this address as a handler of three arguments.

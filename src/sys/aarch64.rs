@@ -51,7 +51,11 @@ pub unsafe fn syscall6(number: i64, a: [usize; 6]) -> isize {
 }
 
 /// What a signal handler returns to.
+pub fn sigreturn() -> usize {
+    restorer as *const () as usize + 4
+}
+
 #[unsafe(naked)]
-pub extern "C" fn sigreturn() {
-    naked_asm!("mov x8, #139", "svc #0")
+extern "C" fn restorer() {
+    naked_asm!("nop", "mov x8, #139", "svc #0")
 }

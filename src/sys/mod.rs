@@ -76,6 +76,24 @@ pub fn sched_yield() {
     unsafe { arch::syscall3(libc::SYS_sched_yield, 0, 0, 0) };
 }
 
+/// Sleeps about that long.
+pub fn sleep_ns(ns: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: libc::c_long::from(ns) };
+    // SAFETY: the kernel reads a live timespec.
+    unsafe { arch::syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) };
+}
+
+/// Blocks these signals in this thread too.
+pub fn block_signals(mask: u64) {
+    // SAFETY: the kernel reads eight bytes of a live local.
+    unsafe {
+        arch::syscall6(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_BLOCK as usize, &raw const mask as usize, 0, 8, 0, 0],
+        )
+    };
+}
+
 /// One `writev(2)` to standard error; what fails is lost, by intent.
 pub fn write_stderr(parts: &[libc::iovec]) {
     // SAFETY: the kernel reads live vectors, of live text.

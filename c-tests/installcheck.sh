@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Installs into a staging directory and builds programs from there, by pkg-config alone: C and
+# C++, shared and static, and one that loads the library by dlopen when it has threads already.
+set -eu
+cd "$(dirname "$0")/.."
+command -v pkg-config >/dev/null || {
+    echo "installcheck: pkg-config is missing: apt-get install pkg-config" >&2
+    exit 1
+}
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
+prefix=/opt/rcu-notrace
+${MAKE:-make} --no-print-directory install PREFIX=$prefix DESTDIR="$stage" B="${B:-build}" >/dev/null
+export PKG_CONFIG_PATH=$stage$prefix/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
+passed=0
+
+cat >"$stage/program.c" <<'C'
+#include <rcu_notrace.h>
+#include <stdio.h>
+static int one = 1, two = 2, *shared = &one;
+int main(void)
+{
+    int *old;
+    rcu_read_lock_notrace();
+    old = rcu_dereference(shared);
+    rcu_read_unlock_notrace();
+    rcu_assign_pointer(shared, &two);
+    synchronize_rcu();
+    printf("%d %d\n", *old, *rcu_dereference(shared));
+    return 0;
+}
+C
+cat >"$stage/program.cc" <<'C'
+#include <rcu_notrace.h>
+#include <cstdio>
+static int one = 1, two = 2, *shared = &one;
+int main()
+{
+    int *old;
+    {
+        rcu_notrace::section section;
+        old = rcu_dereference(shared);
+        if (!rcu_read_lock_held())
+            return 1;
+    }
+    if (rcu_read_lock_held() || rcu_cmpxchg_pointer(&shared, old, &two) != old)
+        return 1;
+    synchronize_rcu();
+    std::printf("%d %d\n", *old, *rcu_dereference(shared));
+    return 0;
+}
+C
+cat >"$stage/loads.c" <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+static void *library;
+static pthread_barrier_t loaded, done;
+static void *find(const char *name)
+{
+    void *symbol = dlsym(library, name);
+    if (!symbol) {
+        fprintf(stderr, "%s\n", dlerror());
+        exit(1);
+    }
+    return symbol;
+}
+static void *thread(void *unused)
+{
+    void (*lock)(void), (*unlock)(void);
+    pthread_barrier_wait(&loaded);
+    *(void **)&lock = find("rcu_read_lock_notrace");
+    *(void **)&unlock = find("rcu_read_unlock_notrace");
+    for (int i = 0; i < 100000; i++) {
+        lock();
+        unlock();
+    }
+    pthread_barrier_wait(&done);
+    return unused;
+}
+int main(int argc, char **argv)
+{
+    pthread_t threads[8];
+    void (*synchronize)(void);
+    pthread_barrier_init(&loaded, NULL, 9);
+    pthread_barrier_init(&done, NULL, 9);
+    for (int i = 0; i < 8; i++)
+        pthread_create(&threads[i], NULL, thread, NULL);
+    library = dlopen(argv[argc - 1], RTLD_NOW);
+    if (!library) {
+        fprintf(stderr, "%s\n", dlerror());
+        return 1;
+    }
+    *(void **)&synchronize = find("synchronize_rcu");
+    pthread_barrier_wait(&loaded);
+    for (int i = 0; i < 1000; i++)
+        synchronize();
+    pthread_barrier_wait(&done);
+    for (int i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    dlclose(library);
+    printf("1 2\n");
+    return 0;
+}
+C
+
+try() { # name, command...
+    local name=$1
+    shift
+    if [ "$("$@")" = "1 2" ]; then
+        echo "ok installcheck: $name"
+        passed=$((passed + 1))
+    else
+        echo "not ok installcheck: $name"
+        exit 1
+    fi
+}
+
+flags=$(pkg-config --cflags rcu_notrace)
+shared=$(pkg-config --libs rcu_notrace)
+static=$(pkg-config --static --libs rcu_notrace)
+lib=$stage$prefix/lib
+export LD_LIBRARY_PATH=$lib
+# shellcheck disable=SC2086 # flags are words
+{
+    ${CC:-cc} -std=c99 -Wall -Wextra -Wpedantic -Werror $flags "$stage/program.c" -o "$stage/c" $shared
+    ${CXX:-c++} -std=c++11 -Wall -Wextra -Wpedantic -Werror $flags "$stage/program.cc" -o "$stage/cc" $shared
+    ${CC:-cc} -std=c99 -static $flags "$stage/program.c" -o "$stage/c-static" $static
+    ${CXX:-c++} -std=c++11 -static $flags "$stage/program.cc" -o "$stage/cc-static" $static
+    ${CC:-cc} "$stage/loads.c" -o "$stage/loads" -ldl -pthread
+}
+try "a C program, shared" "$stage/c"
+try "a C++ program, shared" "$stage/cc"
+try "a C program, static" "$stage/c-static"
+try "a C++ program, static" "$stage/cc-static"
+try "dlopen after threads exist" "$stage/loads" "$lib/librcu_notrace.so.0"
+${MAKE:-make} --no-print-directory uninstall PREFIX=$prefix DESTDIR="$stage" >/dev/null
+left=$(find "$stage$prefix" -type f -o -type l | wc -l)
+if [ "$left" = 0 ]; then
+    echo "ok installcheck: uninstall leaves nothing"
+    passed=$((passed + 1))
+else
+    echo "not ok installcheck: uninstall leaves $left files"
+    exit 1
+fi
+echo "installcheck: $passed passed, 0 failed"
