@@ -88,6 +88,19 @@ endef
 $(eval $(call library,one,$(B)))
 $(eval $(call library,two,$(B)/portable))
 
+# `make BROKEN=SAFEGUARD build/broken/SAFEGUARD/librcu_notrace.so`: without that safeguard.
+ifdef BROKEN
+$(B)/broken/$(BROKEN)/librcu_notrace.so: $(RUST) $(B)/symbols $(B)/version-script
+	$(Q)mkdir -p $(@D)
+	$(Q)RUSTFLAGS="$(RUSTFLAGS) -C force-unwind-tables=yes" $(CARGO) rustc --quiet --release --locked \
+		--lib --target-dir $(TARGET)/one -- --cfg 'broken="$(BROKEN)"'
+	$(Q)$(CC) -shared -o $@ $$(sed 's/^/-Wl,-u,/' $(B)/symbols) -Wl,--whole-archive \
+		$(TARGET)/one/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
+		-Wl,--version-script=$(B)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
+		-Wl,-z,now,-z,nodelete -Wl,-Bsymbolic -lgcc_s
+	$(Q)ln -sf librcu_notrace.so $(@D)/librcu_notrace.so.$(SOVERSION)
+endif
+
 LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
 PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
 HEADERS := include/rcu_notrace.h include/rcu_notrace/abi.h
@@ -110,12 +123,14 @@ tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
 # Initial-exec: a tracer of malloc cannot have its thread-local variables allocated.
-$(B)/tracers/librcu_heap.so: tracers/heap.c tracers/heap_table.c $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
+HEAP := tracers/heap.c tracers/heap_probes.c tracers/heap_process.c tracers/heap_table.c
+$(B)/tracers/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
 		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
-		-Wl,-z,now,-z,relro,-z,defs -Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+		-Wl,-soname,librcu_heap.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
 
 $(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
 	$(call say,CC,$@)
@@ -130,7 +145,7 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life bad_use storm
+CTESTS := sections grace_periods life corners bad_use storm
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
 

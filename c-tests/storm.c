@@ -7,7 +7,10 @@
  */
 #include "test.h"
 
-#define SECONDS 2
+#include <sched.h>
+
+/* The environment's STORM_SECONDS overrides it. */
+enum { SECONDS = 2 };
 #define READERS 3
 #define OBJECTS 64
 
@@ -21,6 +24,13 @@ static struct object objects[OBJECTS];
 static struct object *shared_object;
 static atomic_bool stop;
 static atomic_ulong sections, handler_sections, storms_in_sections, threads_run, poisoned;
+
+static unsigned seconds(void)
+{
+    const char *wanted = getenv("STORM_SECONDS");
+
+    return wanted ? (unsigned)atoi(wanted) : SECONDS;
+}
 
 static void look(void)
 {
@@ -147,7 +157,7 @@ static void signals_hit_readers_that_come_and_go(void)
         threads[i] = start(reader, NULL);
     threads[READERS] = start(churn, NULL);
     threads[READERS + 1] = start(updater, NULL);
-    sleep_ms(SECONDS * 1000);
+    sleep_ms(seconds() * 1000);
     stop = true;
     for (int i = 0; i < READERS + 2; i++)
         pthread_join(threads[i], NULL);
@@ -176,10 +186,113 @@ static void signals_hit_readers_that_come_and_go(void)
         CHECK(s.ipis == 0 && s.barriers >= s.grace_periods);
 }
 
+/* ---- no storm: a reader and a waiter, each at full speed on its own processor ----------------- */
+
+static void pin(int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+/* The store of lock is still on its way when the pointer is loaded: what the barrier is for. */
+static void *read_at_full_speed(void *unused)
+{
+    unsigned long count = 0;
+
+    pin(1);
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        struct object *seen;
+        unsigned spin = (unsigned)(count * 7 % 1024), outside = (unsigned)(count * 13 % 2048);
+
+        while (outside--)
+            __asm__ volatile("" ::: "memory");
+        rcu_read_lock_notrace();
+        seen = rcu_dereference(shared_object);
+        if (atomic_load_explicit(&seen->a, memory_order_relaxed) != ALIVE)
+            atomic_fetch_add(&poisoned, 1);
+        while (spin--)
+            __asm__ volatile("" ::: "memory");
+        if (atomic_load_explicit(&seen->b, memory_order_relaxed) != ALIVE)
+            atomic_fetch_add(&poisoned, 1);
+        rcu_read_unlock_notrace();
+        count++;
+    }
+    atomic_fetch_add(&sections, count);
+    return unused;
+}
+
+static void *update_at_full_speed(void *unused)
+{
+    pin(0);
+    return updater(unused);
+}
+
+static void short_sections_race_grace_periods(void)
+{
+    pthread_t threads[2];
+
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        skip("one processor");
+    for (int i = 0; i < OBJECTS; i++)
+        objects[i].a = objects[i].b = ALIVE;
+    shared_object = &objects[0];
+    threads[0] = start(read_at_full_speed, NULL);
+    threads[1] = start(update_at_full_speed, NULL);
+    sleep_ms(seconds() * 1000);
+    stop = true;
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    printf("    sections %lu, poisoned %lu\n", sections, poisoned);
+    print_stats();
+    CHECK(poisoned == 0);
+    CHECK(sections > 100000 && stats().grace_periods > 1000);
+}
+
+/* ---- readers that rest between sections --------------------------------------------------------- */
+
+static void *read_and_rest(void *unused)
+{
+    unsigned long count = 0;
+
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        look();
+        count++;
+        if (count % 4 == 0)
+            usleep(50);
+    }
+    atomic_fetch_add(&sections, count);
+    return unused;
+}
+
+static void idle_readers_are_parked_and_come_back(void)
+{
+    pthread_t threads[6];
+
+    for (int i = 0; i < OBJECTS; i++)
+        objects[i].a = objects[i].b = ALIVE;
+    shared_object = &objects[0];
+    for (int i = 0; i < 5; i++)
+        threads[i] = start(read_and_rest, NULL);
+    threads[5] = start(updater, NULL);
+    sleep_ms(seconds() * 500);
+    stop = true;
+    for (int i = 0; i < 6; i++)
+        pthread_join(threads[i], NULL);
+    printf("    sections %lu, poisoned %lu\n", sections, poisoned);
+    print_stats();
+    CHECK(poisoned == 0);
+    CHECK(sections > 1000 && stats().grace_periods > 100 && stats().parks > 10);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
         {"signals_hit_readers_that_come_and_go", signals_hit_readers_that_come_and_go, 0, NULL},
+        {"short_sections_race_grace_periods", short_sections_race_grace_periods, 0, NULL},
+        {"idle_readers_are_parked_and_come_back", idle_readers_are_parked_and_come_back, 0, NULL},
     };
 
     return RUN_SCENARIOS("storm", list, argc, argv);

@@ -96,6 +96,15 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader RCU_NOTRACE_TLS;
 #else
 #define RCU_NOTRACE_COLD __attribute__((cold))
 #endif
+/* A thread-local word as an operand has its address computed into a register first; where that is
+ * a constant, name it. */
+#ifdef RCU_NOTRACE_STATIC
+#define RCU_NOTRACE_WORD "%%fs:rcu_notrace_reader@tpoff"
+#define RCU_NOTRACE_OPERAND
+#else
+#define RCU_NOTRACE_WORD "%0"
+#define RCU_NOTRACE_OPERAND "m"(rcu_notrace_this_reader.state)
+#endif
 /* The slow paths preserve every register, so that the code around them has nothing to spill.
  * They are called past the red zone and by the GOT. */
 #define RCU_NOTRACE_CALL(slow) \
@@ -144,9 +153,9 @@ RCU_NOTRACE_INLINE void rcu_read_lock_notrace(void)
         rcu_notrace_lock_slow2();
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 #else
-    __asm__ goto("incl %0\n\tjns %l[slow]"
+    __asm__ goto("incl " RCU_NOTRACE_WORD "\n\tjns %l[slow]"
                  :
-                 : "m"(rcu_notrace_this_reader.state)
+                 : RCU_NOTRACE_OPERAND
                  : "memory", "cc"
                  : slow);
     return;
@@ -188,9 +197,9 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_notrace(void)
             rcu_notrace_unlock_slow2();
     }
 #else
-    __asm__ goto("decl %0\n\tjz %l[slow]"
+    __asm__ goto("decl " RCU_NOTRACE_WORD "\n\tjz %l[slow]"
                  :
-                 : "m"(rcu_notrace_this_reader.state)
+                 : RCU_NOTRACE_OPERAND
                  : "memory", "cc"
                  : slow);
     return;

@@ -1,15 +1,15 @@
 //! Thread exit: a reader leaves the registry before its TLS goes.
 //!
 //! The hook is a destructor of thread-specific data. Arming it is the one thing on the read side
-//! that calls out: `pthread_setspecific`, once in a thread's life, by a pointer resolved when the
-//! library started. glibc's allocates nothing for the first 32 keys, takes no lock, and may be
-//! interrupted anywhere for a key of which only this code stores values. A thread whose hook
+//! that calls out: `pthread_setspecific`, once in a thread's life, by an address that was bound
+//! when the library was loaded. glibc's allocates nothing for the first 32 keys, takes no lock, and
+//! may be interrupted anywhere for a key of which only this code stores values. A thread whose hook
 //! cannot be armed so (no key yet, or a later key) is not registered; its sections are transient.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32,
+    AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -18,10 +18,7 @@ use crate::flavour::NOTRACE;
 use crate::reader::{hook, Reader};
 use crate::sys;
 
-type Setter = unsafe extern "C" fn(libc::pthread_key_t, *const c_void) -> c_int;
-
-/// `pthread_setspecific`, once `KEY` is valid; null before.
-static SETTER: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+/// Our key and one, once it exists.
 static KEY: AtomicU32 = AtomicU32::new(0);
 
 /// Keys below this one have their values in the thread's descriptor (glibc's
@@ -34,8 +31,7 @@ pub fn start() {
     // SAFETY: the destructor has the type that is asked for, and its code is never unloaded
     // (-z nodelete).
     if unsafe { libc::pthread_key_create(&raw mut key, Some(on_thread_exit)) } == 0 {
-        KEY.store(key, Relaxed);
-        SETTER.store(libc::pthread_setspecific as *mut c_void, Release);
+        KEY.store(key + 1, Release);
     }
 }
 
@@ -50,8 +46,11 @@ pub fn arm(reader: &Reader) {
 }
 
 fn set(reader: &Reader, keys: u32) -> bool {
-    let setter = SETTER.load(Acquire);
-    if setter.is_null() || KEY.load(Relaxed) >= keys {
+    let key = match KEY.load(Acquire) {
+        0 => return false,
+        key => key - 1,
+    };
+    if key >= keys {
         return false;
     }
     // Somebody may have interposed the setter and trace it: the sections of that call find ARMING
@@ -59,10 +58,8 @@ fn set(reader: &Reader, keys: u32) -> bool {
     if let Err(now) = reader.hook.compare_exchange(hook::NONE, hook::ARMING, SeqCst, Relaxed) {
         return now == hook::ARMED;
     }
-    // SAFETY: only `start` stores there, and only this function.
-    let setter = unsafe { core::mem::transmute::<*mut c_void, Setter>(setter) };
     // SAFETY: a valid key, and a value that the destructor does not follow.
-    let armed = unsafe { setter(KEY.load(Relaxed), ptr::from_ref(reader).cast()) } == 0;
+    let armed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(reader).cast()) } == 0;
     reader.hook.store(if armed { hook::ARMED } else { hook::NONE }, Relaxed);
     armed
 }

@@ -176,12 +176,17 @@ impl Flavour {
     /// Parks a reader whose flag the barrier made stable, if it is outside. True if the registry
     /// shall forget it.
     fn try_park(&self, reader: &Reader) -> bool {
-        if reader.state() != State::OUTSIDE_FLAGGED || !reader.park() {
+        let parkable = reader.state() == State::OUTSIDE_FLAGGED
+            || (cfg!(broken = "park-unflagged") && !reader.state().in_section());
+        if !parkable || !reader.park() {
             return false;
         }
         // PARK: the mark, a full fence, then the word; see `Reader::lock_slow`.
         fence(SeqCst);
-        if reader.state() == State::OUTSIDE_FLAGGED || !reader.unpark() {
+        if reader.state() == State::OUTSIDE_FLAGGED
+            || cfg!(broken = "park-unflagged")
+            || !reader.unpark()
+        {
             count(&self.stats.parks);
             return true;
         }
@@ -203,7 +208,7 @@ impl Flavour {
         }
         // FLAG-REQUEST: the request was posted before the barrier, and the flag is still there
         // after it. Who clears the flag takes the request afterwards.
-        if entry.asked == tag && state.flagged {
+        if entry.asked == tag && (state.flagged || cfg!(broken = "flag-recheck")) {
             return Look::Holdout;
         }
         Look::Straggler

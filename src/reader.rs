@@ -6,7 +6,6 @@
 //! a transient count that was taken before it ([`crate::transient`]). Handlers nest: when one
 //! returns, every section it opened is closed and the nesting is as it was.
 
-use core::ptr;
 use core::sync::atomic::{
     fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU8,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -28,7 +27,7 @@ pub struct Reader {
     pub request: AtomicU32,
     /// Where the registry lists it; the registry's.
     pub index: AtomicU32,
-    /// Link in the registry's chain of newcomers; the registry's.
+    /// Link in the registry's chain of newcomers, not null while it is there; the registry's.
     pub next: AtomicPtr<Reader>,
     /// Its thread, for signals.
     pub tid: AtomicI32,
@@ -198,26 +197,19 @@ impl Reader {
         // PARK: our increment, a full fence, then the mark. The waiter that parks us sets the
         // mark, a full fence, then reads the word (`GracePeriod::try_park`). So if the mark still
         // says REGISTERED here, a waiter that changes it later sees our section and takes it back.
-        if !cfg!(broken = "park-fence") {
-            fence(SeqCst);
-        }
+        fence(SeqCst);
         if self.is_registered() {
             if state.nesting == 1 {
                 // In this order: a waiter that sees the flag after it posted its request knows
                 // that the request is still to be taken (FLAG-REQUEST).
-                if cfg!(broken = "report-before-clear") {
-                    self.report(flavour, Reporter::Section);
-                    self.word.clear_flag();
-                } else {
-                    self.word.clear_flag();
-                    self.report(flavour, Reporter::Section);
-                }
+                self.word.clear_flag();
+                self.report(flavour, Reporter::Section);
             }
             return;
         }
         flavour.transient.enter(self);
         let hooked = exit_hook::arm_without_allocating(self);
-        if self.has_passed_probation(state) && hooked {
+        if (self.has_passed_probation(state) || cfg!(broken = "probation")) && hooked {
             self.join(flavour);
         }
         if self.is_registered() {
@@ -260,7 +252,7 @@ impl Reader {
     /// not lend it an id that is gone in a moment; and in a forked child before the library knows.
     fn knows_its_thread(&self) -> bool {
         if self.tid.load(Relaxed) == 0 {
-            if !fork::is_our_process() {
+            if !fork::is_our_process() && !cfg!(broken = "vfork-check") {
                 return false;
             }
             self.tid.store(sys::gettid(), Relaxed);
@@ -272,7 +264,9 @@ impl Reader {
     /// The flag stays; the next lock clears it.
     #[inline(always)]
     fn unlock_slow(&self, flavour: &Flavour) {
-        self.report(flavour, Reporter::Section);
+        if !cfg!(broken = "unlock-report") {
+            self.report(flavour, Reporter::Section);
+        }
         flavour.transient.exit(self);
     }
 
@@ -296,9 +290,10 @@ impl Reader {
         self.busy.fetch_or(busy::WAITING, Relaxed);
         let before = self.mark.swap(mark::LEAVING, SeqCst);
         self.word.flag();
-        flavour.registry.lock().remove(self);
+        if !cfg!(broken = "exit-removal") {
+            flavour.registry.lock().remove(self);
+        }
         self.report(flavour, Reporter::Section);
-        self.next.store(ptr::null_mut(), Relaxed);
         // A thread that has left for good stays so, whatever its later destructors call.
         if !for_good && before != mark::LEAVING {
             self.mark.store(mark::NEW, SeqCst);

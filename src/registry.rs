@@ -81,14 +81,17 @@ impl Registry {
         }
     }
 
-    /// Publishes this thread's reader; once between two removals.
+    /// Publishes this thread's reader, unless it is in the chain still: a reader may be parked, and
+    /// come again, before anybody took it in from there. For the one that claimed JOINING.
     ///
     /// Ordering: the exchange is a full fence before the section's loads (NEWCOMER; partner: the
     /// fence in `Flavour::run` before `Roster::admit`). Between it and the store the chain is cut
     /// here; `admit` waits for that one instruction.
     #[inline(always)]
     pub fn push(&self, reader: &Reader) {
-        reader.next.store(ptr::null_mut(), Relaxed);
+        if !reader.next.load(SeqCst).is_null() && !cfg!(broken = "double-push") {
+            return;
+        }
         let rest = self.newcomers.swap(ptr::from_ref(reader).cast_mut(), SeqCst);
         reader.next.store(rest, Release);
     }
@@ -97,7 +100,9 @@ impl Registry {
     pub fn lock(&self) -> Roster<'_> {
         self.lock.lock();
         let mut roster = Roster { registry: self };
-        roster.admit();
+        if !cfg!(broken = "newcomers") {
+            roster.admit();
+        }
         roster
     }
 
@@ -158,6 +163,9 @@ impl Roster<'_> {
             // need the lock that we hold.
             let reader = unsafe { &*newcomer };
             newcomer = next_of(reader);
+            // Out of the chain before anybody looks at its mark: a reader that found itself still
+            // there has JOINING as its mark by then, and stays in the array (CHAIN).
+            reader.next.store(ptr::null_mut(), SeqCst);
             self.insert(reader);
         }
     }

@@ -27,8 +27,8 @@ const READ_SIDE: [&str; 12] = [
     "rcu_notrace_cmpxchg",
 ];
 
-/// What the kernel enters.
-const HANDLER: [&str; 2] = ["on_ipi", "sigreturn"];
+/// What the kernel enters: the IPI handler, and what it returns to, under either of its names.
+const HANDLER: [&[&str]; 2] = [&["on_ipi"], &["restorer", "sigreturn"]];
 
 const EXCEPTIONS: [Exception; 2] = [
     Exception {
@@ -64,13 +64,13 @@ fn read_side(binary: &Binary) -> Vec<&Function> {
 }
 
 fn handler(binary: &Binary) -> Vec<&Function> {
-    let named = |part: &&str| {
-        let part = *part;
-        let mut found = binary.functions.iter().filter(|function| function.name.contains(part));
+    let named = |parts: &&[&str]| {
+        let is_named = |function: &&Function| parts.iter().any(|part| function.name.contains(part));
+        let mut found = binary.functions.iter().filter(is_named);
         match (found.next(), found.next()) {
             (Some(function), None) => function,
-            (None, _) => panic!("no function's name contains {part}: is it inlined, or renamed?"),
-            _ => panic!("several functions' names contain {part}"),
+            (None, _) => panic!("no function's name contains {parts:?}: inlined, or renamed?"),
+            _ => panic!("several functions' names contain {parts:?}"),
         }
     };
     HANDLER.iter().map(named).collect()

@@ -128,12 +128,13 @@ int rcu_notrace_set_ipi_mode(int mode);
 int rcu_notrace_get_ipi_mode(void);
 
 /**
- * Copies the counters: as many bytes as both sides know.
+ * Copies the counters, as many as both sides know; those that only the caller knows are 0.
  *
  * # Safety
  * `stats` points to `size` writable bytes.
  */
-void rcu_notrace_get_stats(struct rcu_notrace_stats *stats, size_t size);
+void rcu_notrace_get_stats(struct rcu_notrace_stats *stats,
+                           size_t size);
 
 /**
  * Loads a protected pointer, given its address.

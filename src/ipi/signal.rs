@@ -159,8 +159,8 @@ fn answer(reader: &Reader, may_park: bool) {
     // full barriers on the architectures we run on, but nobody promised.
     fence(SeqCst);
     let state = reader.state();
-    if state.in_section() && !cfg!(broken = "report-in-section") {
-        if !cfg!(broken = "no-flag-in-handler") {
+    if state.in_section() && !cfg!(broken = "handler-report") {
+        if !cfg!(broken = "handler-flag") {
             reader.word.flag();
         }
         return;

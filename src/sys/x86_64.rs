@@ -126,25 +126,32 @@ mod word {
         unsafe { &*(thread.wrapping_add_signed(offset()) as *const Reader) }
     }
 
+    /// Calls a trampoline: past the red zone, and by the GOT.
+    macro_rules! call_slow {
+        ($trampoline:literal) => {
+            // SAFETY: the trampoline preserves every register, and the red zone is stepped over.
+            unsafe {
+                asm!(
+                    "lea rsp, [rsp - 128]",
+                    concat!("call qword ptr [rip + ", $trampoline, "@GOTPCREL]"),
+                    "lea rsp, [rsp + 128]",
+                )
+            }
+        };
+    }
+
     /// The read side's lock: increment, and if the result is not negative the slow path.
     /// A compiler barrier.
     #[inline(always)]
     pub fn tls_lock() {
-        // SAFETY: changes this thread's own state word by one instruction; the trampoline
-        // preserves every register and the red zone is stepped over.
+        // SAFETY: changes this thread's own state word by one instruction.
         unsafe {
             asm!(
-                "inc dword ptr fs:[{}]",
-                "jns 2f",
-                "3:",
-                ".subsection 1",
-                "2:",
-                "lea rsp, [rsp - 128]",
-                "call qword ptr [rip + rcu_notrace_lock_slow@GOTPCREL]",
-                "lea rsp, [rsp + 128]",
-                "jmp 3b",
-                ".previous",
-                in(reg) offset(),
+                "inc dword ptr fs:[{word}]",
+                "jns {slow}",
+                word = in(reg) offset(),
+                slow = label { call_slow!("rcu_notrace_lock_slow") },
+                options(nostack)
             );
         }
     }
@@ -156,17 +163,11 @@ mod word {
         // SAFETY: as in `tls_lock`.
         unsafe {
             asm!(
-                "dec dword ptr fs:[{}]",
-                "jz 2f",
-                "3:",
-                ".subsection 1",
-                "2:",
-                "lea rsp, [rsp - 128]",
-                "call qword ptr [rip + rcu_notrace_unlock_slow@GOTPCREL]",
-                "lea rsp, [rsp + 128]",
-                "jmp 3b",
-                ".previous",
-                in(reg) offset(),
+                "dec dword ptr fs:[{word}]",
+                "jz {slow}",
+                word = in(reg) offset(),
+                slow = label { call_slow!("rcu_notrace_unlock_slow") },
+                options(nostack)
             );
         }
     }

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# Builds the library once without each of its safeguards, and runs the tests until one notices.
+# A build that survives is a hole in the tests, and fails this.
+#   broken.sh BUILD-DIRECTORY [SAFEGUARD...]
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=$1
+shift
+# safeguard: test, IPI mode, scenario that notices
+all="
+heavy-barrier:storm:auto:short_sections
+transient-wait:sections:auto:first_section
+newcomers:sections:auto:thousand_threads
+exit-removal:life:auto:thousands_of_short
+probation:corners:auto:last_clean_up
+vfork-check:corners:signal:vfork_child
+fork-reset:life:auto:children
+unlock-report:grace_periods:auto:blocked_reader
+flag-recheck:storm:membarrier:short_sections
+park-unflagged:storm:auto:short_sections
+handler-flag:grace_periods:signal:blocked_reader
+handler-report:storm:signal:signals_hit
+double-push:storm:signal:idle_readers
+"
+caught=0 survived=0
+export SCENARIO_SECONDS=10
+for row in $all; do
+    IFS=: read -r safeguard test mode scenario <<<"$row"
+    if [ $# -gt 0 ] && [[ " $* " != *" $safeguard "* ]]; then continue; fi
+    directory=$build/broken/$safeguard
+    if ! ${MAKE:-make} --no-print-directory --silent BROKEN="$safeguard" "$directory/librcu_notrace.so"; then
+        echo "not ok broken: $safeguard does not build"
+        survived=$((survived + 1))
+        continue
+    fi
+    begin=$(date +%s%N)
+    for try in 1 2 3; do
+        LD_LIBRARY_PATH=$directory RCU_NOTRACE_IPI=$mode timeout 60 "$build/c-tests/$test" "$scenario" \
+            >"$directory/output" 2>&1
+        status=$?
+        [ $status = 0 ] || break
+    done
+    took=$((($(date +%s%N) - begin) / 1000000))
+    if [ $status = 0 ]; then
+        echo "not ok broken: $safeguard survived $test $scenario in mode $mode, $try times"
+        tail -n 3 "$directory/output"
+        survived=$((survived + 1))
+    else
+        echo "ok broken: without $safeguard, $test $scenario in mode $mode fails ($took ms)"
+        caught=$((caught + 1))
+    fi
+done
+echo "broken: $caught passed, $survived failed"
+[ $survived = 0 ]

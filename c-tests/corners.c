@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Corners of a process's life in which readers were once lost, found twice or waited for in vain. */
+#include "test.h"
+
+#include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+
+static void section(void)
+{
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+}
+
+/* Enough sections that a thread which may join the registry has done so. */
+static void join_by_sections(void)
+{
+    for (int i = 0; i < 10; i++)
+        section();
+}
+
+/* A stack of its own mapping: gone, TLS and all, once the thread is joined. */
+static void run_on_a_stack_that_goes(void *(*run)(void *))
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, (size_t)256 << 20);
+    CHECK(pthread_create(&thread, &attributes, run, NULL) == 0);
+    pthread_join(thread, NULL);
+}
+
+/* ---- vfork ----------------------------------------------------------------------------------- */
+
+static atomic_bool inside, ended;
+
+static pid_t sections_in_a_vfork_child(void)
+{
+    pid_t child = vfork();
+
+    if (!child) {
+        for (int i = 0; i < 10; i++)
+            section();
+        _exit(0);
+    }
+    return child;
+}
+
+static void *first_sections_in_a_vfork_child(void *unused)
+{
+    waitpid(sections_in_a_vfork_child(), NULL, 0);
+    join_by_sections();
+    rcu_read_lock_notrace();
+    inside = true;
+    sleep_ms(100);
+    ended = true;
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void sections_in_a_vfork_child_do_not_lend_their_thread_id(void)
+{
+    pthread_t thread = start(first_sections_in_a_vfork_child, NULL);
+
+    while (!inside)
+        ;
+    synchronize_rcu();
+    CHECK(ended);
+    CHECK(stats().died == 0);
+    pthread_join(thread, NULL);
+}
+
+/* ---- a child that nobody told the library of ------------------------------------------------- */
+
+static void *wait_first(void *unused)
+{
+    synchronize_rcu();
+    return unused;
+}
+
+static void a_second_thread_of_an_unannounced_child_is_told_who_must_call_first(void)
+{
+    section();
+    synchronize_rcu();
+    if (syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) == 0) {
+        pthread_join(start(wait_first, NULL), NULL);
+        _exit(FAIL);
+    }
+    /* The child aborts; what it said is in the pipe that we share. */
+    wait(NULL);
+}
+
+/* ---- exit ------------------------------------------------------------------------------------ */
+
+static pthread_key_t key;
+static int destroyed;
+
+static void unregister_late(void *unused)
+{
+    (void)unused;
+    rcu_unregister_thread();
+    join_by_sections();
+    destroyed++;
+}
+
+static void *has_a_late_destructor(void *unused)
+{
+    rcu_register_thread();
+    pthread_setspecific(key, &key);
+    return unused;
+}
+
+static void unregistering_in_a_late_destructor_leaves_nothing_behind(void)
+{
+    pthread_key_create(&key, unregister_late);
+    run_on_a_stack_that_goes(has_a_late_destructor);
+    CHECK(destroyed == 1);
+    synchronize_rcu();
+}
+
+extern void __libc_free(void *);
+static __thread bool trace_free;
+static atomic_int traced_frees;
+
+/* As a tracer has it: a section around what libc frees. */
+void free(void *block)
+{
+    if (trace_free) {
+        section();
+        traced_frees++;
+    }
+    __libc_free(block);
+}
+
+static void *leaves_something_to_libc(void *unused)
+{
+    strerror(12345);
+    trace_free = true;
+    return unused;
+}
+
+static void a_first_section_in_libcs_last_clean_up_leaves_nothing_behind(void)
+{
+    run_on_a_stack_that_goes(leaves_something_to_libc);
+    printf("    %d frees were traced after the exit hooks\n", traced_frees);
+    if (traced_frees == 0)
+        skip("this libc frees nothing there");
+    synchronize_rcu();
+}
+
+static void *dies_unseen(void *where)
+{
+    rcu_register_thread();
+    *(void **)where = (void *)&inside;
+    syscall(SYS_exit, 0);
+    return NULL;
+}
+
+static void *holds_a_section(void *unused)
+{
+    rcu_register_thread();
+    rcu_read_lock_notrace();
+    inside = true;
+    sleep_ms(100);
+    ended = true;
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void the_stack_of_a_thread_that_died_unseen_may_be_used_again(void)
+{
+    for (int i = 0; i < 3; i++) {
+        void *where = NULL;
+        pthread_t thread;
+
+        inside = ended = false;
+        pthread_join(start(dies_unseen, &where), NULL);
+        CHECK(where);
+        synchronize_rcu();
+        thread = start(holds_a_section, NULL);
+        while (!inside)
+            ;
+        synchronize_rcu();
+        CHECK(ended);
+        pthread_join(thread, NULL);
+        synchronize_rcu();
+    }
+}
+
+/* ---- the exit hook is traced ------------------------------------------------------------------ */
+
+static atomic_bool trace_setspecific;
+static atomic_int traced_setspecifics;
+
+int pthread_setspecific(pthread_key_t which, const void *value)
+{
+    static int (*real)(pthread_key_t, const void *);
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_setspecific");
+    if (trace_setspecific) {
+        section();
+        traced_setspecifics++;
+    }
+    return real(which, value);
+}
+
+static void *joins(void *unused)
+{
+    join_by_sections();
+    return unused;
+}
+
+static void a_traced_pthread_setspecific_does_not_recurse(void)
+{
+    trace_setspecific = true;
+    pthread_join(start(joins, NULL), NULL);
+    trace_setspecific = false;
+    printf("    traced %d calls\n", traced_setspecifics);
+    synchronize_rcu();
+}
+
+/* ---- signals and barriers --------------------------------------------------------------------- */
+
+static void refuse_membarrier(void)
+{
+    static struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program))
+        skip("no seccomp here");
+}
+
+static atomic_int phase, others;
+
+static void on_other(int signal)
+{
+    (void)signal;
+    others++;
+}
+
+static void *blocks_for_a_while(void *unused)
+{
+    sigset_t set;
+
+    rcu_register_thread();
+    sigemptyset(&set);
+    sigaddset(&set, SIGURG);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    phase = 1;
+    while (phase < 2)
+        sleep_ms(1);
+    sleep_ms(50);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    while (phase < 3)
+        sleep_ms(1);
+    return unused;
+}
+
+static void an_ipi_that_merged_into_anothers_signal_is_answered(void)
+{
+    union sigval value = {0};
+    pthread_t thread;
+
+    signal(SIGURG, on_other);
+    refuse_membarrier();
+    thread = start(blocks_for_a_while, NULL);
+    while (phase < 1)
+        sleep_ms(1);
+    /* One that is not ours waits for the thread already. */
+    pthread_sigqueue(thread, SIGURG, value);
+    phase = 2;
+    synchronize_rcu();
+    CHECK(rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_SIGNAL);
+    CHECK(stats().ipis >= 1);
+    phase = 3;
+    pthread_join(thread, NULL);
+    CHECK(others == 1);
+}
+
+static atomic_bool stop;
+static atomic_ulong grace_periods;
+
+static void *reads(void *unused)
+{
+    while (!stop) {
+        rcu_read_lock_notrace();
+        for (int i = 0; i < 500; i++)
+            __asm__ volatile("pause");
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+static void *waits(void *unused)
+{
+    while (!stop) {
+        synchronize_rcu();
+        grace_periods++;
+    }
+    return unused;
+}
+
+static void a_barrier_that_is_refused_in_the_middle_hangs_nobody(void)
+{
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        int status;
+
+        if (!child) {
+            pthread_t reader = start(reads, NULL), waiter = start(waits, NULL);
+            unsigned long before;
+
+            alarm(10);
+            usleep((useconds_t)(1000 + i * 700));
+            refuse_membarrier();
+            before = grace_periods;
+            while (grace_periods < before + 10)
+                sleep_ms(1);
+            stop = true;
+            pthread_join(reader, NULL);
+            pthread_join(waiter, NULL);
+            _exit(PASS);
+        }
+        CHECK(waitpid(child, &status, 0) == child);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP)
+            skip("no seccomp here");
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == PASS);
+    }
+}
+
+int main(int argc, char **argv)
+{
+#define SCENARIO(name) {#name, name, 0, NULL}
+    static const struct scenario list[] = {
+        SCENARIO(sections_in_a_vfork_child_do_not_lend_their_thread_id),
+        {"a_second_thread_of_an_unannounced_child_is_told_who_must_call_first",
+         a_second_thread_of_an_unannounced_child_is_told_who_must_call_first, 0,
+         "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
+        SCENARIO(unregistering_in_a_late_destructor_leaves_nothing_behind),
+        SCENARIO(a_first_section_in_libcs_last_clean_up_leaves_nothing_behind),
+        SCENARIO(the_stack_of_a_thread_that_died_unseen_may_be_used_again),
+        SCENARIO(a_traced_pthread_setspecific_does_not_recurse),
+        SCENARIO(an_ipi_that_merged_into_anothers_signal_is_answered),
+        SCENARIO(a_barrier_that_is_refused_in_the_middle_hangs_nobody),
+    };
+
+    return RUN_SCENARIOS("corners", list, argc, argv);
+}
