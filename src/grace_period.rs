@@ -73,6 +73,7 @@ impl Flavour {
                     break;
                 }
             } else {
+                // LEADER: the count was read before the lock was found taken.
                 self.sleepers.fetch_add(1, SeqCst);
                 futex::wait(&self.ended, ended, 0);
                 self.sleepers.fetch_sub(1, SeqCst);
@@ -187,7 +188,7 @@ impl Flavour {
             || cfg!(broken = "park-unflagged")
             || !reader.unpark()
         {
-            count(&self.stats.parks);
+            self.stats.parks.fetch_add(1, Relaxed);
             return true;
         }
         false
@@ -208,7 +209,7 @@ impl Flavour {
         }
         // FLAG-REQUEST: the request was posted before the barrier, and the flag is still there
         // after it. Who clears the flag takes the request afterwards.
-        if entry.asked == tag && (state.flagged || cfg!(broken = "flag-recheck")) {
+        if entry.asked == tag && state.flagged {
             return Look::Holdout;
         }
         Look::Straggler
@@ -292,7 +293,6 @@ impl Flavour {
                 }
                 mark::PARKED => {
                     self.withdraw(entry, tag);
-                    count(&self.stats.parks);
                     roster.remove_at(index);
                     continue;
                 }
@@ -363,6 +363,8 @@ impl Flavour {
     fn await_holdouts(&self, tag: u32) {
         self.holdouts.finish();
         let mut patience = FIRST_PATIENCE_NS;
+        // REPORT: the count that we see at zero was counted down by full fences, each after the
+        // last load of its section.
         while !self.holdouts.wait(SPIN_NS, patience) {
             self.rescue(tag);
             patience = (2 * patience).min(LAST_PATIENCE_NS);

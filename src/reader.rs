@@ -175,10 +175,12 @@ impl Reader {
     ///
     /// The section around it makes sections of further handlers nested ones, which do not clear
     /// the flag; so the mark never says PARKED beside a word that is not flagged.
-    pub fn park_itself(&self) {
+    pub fn park_itself(&self, flavour: &Flavour) {
         Word::lock_current_thread();
         self.word.flag();
-        self.park();
+        if self.park() {
+            flavour.stats.parks.fetch_add(1, Relaxed);
+        }
         Word::unlock_current_thread();
     }
 

@@ -89,6 +89,7 @@ impl Registry {
     /// here; `admit` waits for that one instruction.
     #[inline(always)]
     pub fn push(&self, reader: &Reader) {
+        // CHAIN: our claim of JOINING came before this look.
         if !reader.next.load(SeqCst).is_null() && !cfg!(broken = "double-push") {
             return;
         }

@@ -31,7 +31,7 @@ impl Seq {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), SeqCst);
     }
 
-    /// It ends.
+    /// It ends: releases to those who find it done (SEQ).
     pub fn end(&self) {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), Release);
     }

@@ -153,7 +153,7 @@ static void print_counters(struct page *page, const struct heap_table *table,
 #define STAT(stat) number(right, heap_read(&table->stats[stat]))
     row(page, "CALLS", "", "BYTES", "");
     row(page, CALLS(HEAP_MALLOC), "requested", number(right, sums->requested));
-    row(page, CALLS(HEAP_CALLOC), "never freed", signed_number(right, live));
+    row(page, CALLS(HEAP_CALLOC), "live at the end", signed_number(right, live));
     row(page, CALLS(HEAP_REALLOC), "peak, a process", number(right, heap_read(&table->peak)));
     row(page, CALLS(HEAP_REALLOCARRAY), "RCU", "");
     row(page, CALLS(HEAP_FREE), "sections", number(right, sums->sections));

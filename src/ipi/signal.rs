@@ -167,7 +167,7 @@ fn answer(reader: &Reader, may_park: bool) {
     }
     reader.report(&NOTRACE, Reporter::Handler);
     if may_park {
-        reader.park_itself();
+        reader.park_itself(&NOTRACE);
     }
 }
 

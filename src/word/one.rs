@@ -51,7 +51,8 @@ const fn decode(word: i32) -> Option<State> {
 }
 
 impl Word {
-    /// This thread enters a section; the slow path included. A compiler barrier.
+    /// This thread enters a section; the slow path included. A compiler barrier, which a waiter's
+    /// heavy barrier makes a full one when it matters (BARRIER).
     #[inline(always)]
     pub fn lock_current_thread() {
         sys::tls_lock();
