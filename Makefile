@@ -209,13 +209,15 @@ abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
 # ---- benchmarks -------------------------------------------------------------------------------
-$(B)/bench/rcu: benches/*.c benches/*.h $(HEADERS) $(LIBRARIES)
+$(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 	@echo '#include <urcu/urcu-memb.h>' | $(CC) -xc -c -o /dev/null - 2>/dev/null || \
 		{ echo 'make: urcu/urcu-memb.h is missing (the peer): apt-get install liburcu-dev' >&2; exit 1; }
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)for unit in notrace bare; do \
-		$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_$$unit.c -o $(@D)/$$unit.o || exit 1; done
+	$(Q)rm -f $(@D)/*.o
+	$(Q)$(CC) $(TEST_FLAGS) -c benches/peer_bare.c -o $(@D)/bare.o
+	$(Q)$(CC) $(TEST_FLAGS) -c benches/peer_notrace.c -o $(@D)/notrace.o
+	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_notrace.c -o $(@D)/notrace_static.o
 	$(Q)for flavour in MEMB MB BP; do \
 		$(CC) -std=gnu11 $(CFLAGS) -DPEER_$$flavour -c benches/peer_urcu.c -o $(@D)/$$flavour.o || exit 1; done
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ benches/rcu.c $(@D)/*.o $(B)/librcu_notrace.a \

@@ -17,7 +17,8 @@ struct peer {
     void (*unregister_thread)(void);
 };
 
-extern const struct peer peer_bare, peer_notrace, peer_memb, peer_bp, peer_mb, peer_membarrier;
+extern const struct peer peer_bare, peer_bare_static, peer_notrace, peer_notrace_static,
+    peer_memb, peer_bp, peer_mb, peer_membarrier;
 
 extern int *volatile bench_pointer;
 

@@ -52,8 +52,9 @@ static double quantile(double *values, size_t count, double q)
 
 static void section(void)
 {
-    static const struct peer *const peers[] = {&peer_bare, &peer_notrace, &peer_memb, &peer_bp,
-                                               &peer_mb};
+    static const struct peer *const peers[] = {&peer_bare, &peer_bare_static,
+                                               &peer_notrace, &peer_notrace_static,
+                                               &peer_memb, &peer_bp, &peer_mb};
     enum { PEERS = sizeof(peers) / sizeof(peers[0]), ROUNDS = 31 };
     static double times[2][PEERS][ROUNDS];
     const unsigned long count = 2000000;

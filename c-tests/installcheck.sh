@@ -46,6 +46,9 @@ int main()
     }
     if (rcu_read_lock_held() || rcu_cmpxchg_pointer(&shared, old, &two) != old)
         return 1;
+    if (rcu_xchg_pointer(&shared, old) != &two || rcu_access_pointer(shared) != old)
+        return 1;
+    rcu_assign_pointer(shared, &two);
     synchronize_rcu();
     std::printf("%d %d\n", *old, *rcu_dereference(shared));
     return 0;

@@ -328,6 +328,8 @@ static void a_thousand_threads_in_sections_hold_up_a_grace_period(void)
     while (in_count < MANY)
         sleep_ms(1);
     waiter = start_waiter_that_must_wait();
+    for (int i = 0; i < 10000 && stats().holdouts < MANY; i++)
+        sleep_ms(1);
     all_in = true;
     join_waiter(waiter);
     CHECK(stats().holdouts >= MANY && stats().reports_by_section >= MANY);

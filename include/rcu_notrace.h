@@ -79,7 +79,10 @@ extern "C" {
 #define RCU_NOTRACE_STATIC_ASSERT(condition, text) \
     typedef char rcu_notrace_static_assertion[(condition) ? 1 : -1] __attribute__((unused))
 #endif
-RCU_NOTRACE_STATIC_ASSERT(sizeof(struct rcu_notrace_reader) == 64, "the library's Reader");
+RCU_NOTRACE_STATIC_ASSERT(sizeof(struct rcu_notrace_reader) == 64 &&
+                              offsetof(struct rcu_notrace_reader, state) == 0 &&
+                              offsetof(struct rcu_notrace_reader, settled) == 4,
+                          "the library's Reader");
 
 #ifdef RCU_NOTRACE_PORTABLE
 extern __thread struct rcu_notrace_reader rcu_notrace_reader2 RCU_NOTRACE_TLS;
