@@ -263,6 +263,51 @@ static void concurrent_callers_share_grace_periods(void)
     CHECK(stats().grace_periods + stats().shared == 8 * 500);
 }
 
+/* The sequence starts 300 grace periods before its wrap: this goes through it. */
+static void cookies_tell_whether_a_grace_period_has_passed_also_through_the_wrap(void)
+{
+    unsigned wraps = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        unsigned long cookie = get_state_synchronize_rcu(), next;
+        uint64_t before;
+
+        CHECK(!poll_state_synchronize_rcu(cookie));
+        before = stats().grace_periods;
+        if (i % 2)
+            cond_synchronize_rcu(cookie);
+        else
+            synchronize_rcu();
+        CHECK(stats().grace_periods == before + 1);
+        CHECK(poll_state_synchronize_rcu(cookie));
+        cond_synchronize_rcu(cookie);
+        CHECK(stats().grace_periods == before + 1);
+        next = get_state_synchronize_rcu();
+        wraps += next < cookie;
+    }
+    printf("    the sequence wrapped %u times\n", wraps);
+    CHECK(wraps == 1);
+}
+
+static void a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_too(void)
+{
+    pthread_t leaver, waiter;
+    unsigned long cookie;
+    struct holder h;
+
+    enter(&h, false, NULL);
+    waiter = start(wait_once, NULL);
+    sleep_ms(30);
+    cookie = get_state_synchronize_rcu();
+    leaver = start(leave_later, &h);
+    pthread_join(waiter, NULL);
+    CHECK(!poll_state_synchronize_rcu(cookie));
+    synchronize_rcu();
+    CHECK(poll_state_synchronize_rcu(cookie));
+    pthread_join(leaver, NULL);
+    pthread_join(h.thread, NULL);
+}
+
 /* ---- what the kernel is asked, and what it refuses ------------------------------------------- */
 
 #define LOAD_NUMBER BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
@@ -429,6 +474,8 @@ int main(int argc, char **argv)
         SCENARIO(the_programs_own_handler_gets_what_is_not_ours),
         SCENARIO(an_idle_thread_never_sees_a_signal),
         SCENARIO(concurrent_callers_share_grace_periods),
+        SCENARIO(cookies_tell_whether_a_grace_period_has_passed_also_through_the_wrap),
+        SCENARIO(a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_too),
         SCENARIO(idle_readers_cost_one_membarrier_and_no_other_system_call),
         SCENARIO(a_sandbox_entered_on_the_way_makes_the_mode_signal),
         SCENARIO(where_membarrier_is_refused_from_the_start_the_mode_is_signal),

@@ -11,11 +11,13 @@
  *   rcu_read_lock_held, rcu_dereference,
  *   rcu_assign_pointer, rcu_xchg_pointer,
  *   rcu_cmpxchg_pointer                           yes       yes               no         no
+ *   get_state_synchronize_rcu,
+ *   poll_state_synchronize_rcu                    yes       yes               no         no
  *   rcu_notrace_get_ipi_mode, _get_stats          yes (1)   yes (1)           no         no
  *   rcu_notrace_set_ipi_mode                      no        no                no         no
  *   rcu_register_thread                           no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
- *   synchronize_rcu                               no        no                no         yes
+ *   synchronize_rcu, cond_synchronize_rcu         no        no                no         yes
  *
  *   (1) once the library has started: its constructor ran, or a thread waited or registered
  *   (2) for another thread's scan of the registered threads, microseconds
@@ -260,6 +262,20 @@ RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
  * Cost, while all other threads are outside sections: one membarrier(2). See docs/DESIGN.md.
  *
  * Kernel: synchronize_rcu(). liburcu: synchronize_rcu().
+ *
+ *
+ * unsigned long get_state_synchronize_rcu(void) - a cookie: now
+ * int poll_state_synchronize_rcu(unsigned long cookie) - has a full grace period passed since?
+ * void cond_synchronize_rcu(unsigned long cookie) - wait for one unless it has
+ *
+ * For those who free later instead of waiting: take a cookie after the update; once the poll says
+ * yes, nobody uses the old data any more. Somebody must wait for grace periods to pass:
+ * synchronize_rcu() or cond_synchronize_rcu(), here or in any other thread. Cookies are good for
+ * 2^62 grace periods.
+ *
+ * Context: the first two, any; a full memory barrier and a load. The third as synchronize_rcu().
+ *
+ * Kernel: the same names.
  *
  *
  * int rcu_notrace_set_ipi_mode(int mode) - choose how waiters reach readers

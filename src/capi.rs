@@ -1,7 +1,7 @@
 //! The functions of the C ABI: checks, then one call inwards. What they promise stands in
 //! `include/rcu_notrace.h`.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_int, c_ulong, c_void};
 use core::ptr;
 use core::sync::atomic::{
     AtomicPtr,
@@ -74,6 +74,26 @@ pub extern "C" fn rcu_read_lock_held() -> c_int {
 #[no_mangle]
 pub extern "C" fn synchronize_rcu() {
     NOTRACE.synchronize();
+}
+
+/// A cookie: a grace period from now on.
+#[no_mangle]
+pub extern "C" fn get_state_synchronize_rcu() -> c_ulong {
+    NOTRACE.state()
+}
+
+/// Non-zero if a grace period has passed since the cookie was taken.
+#[no_mangle]
+pub extern "C" fn poll_state_synchronize_rcu(cookie: c_ulong) -> c_int {
+    c_int::from(NOTRACE.poll(cookie))
+}
+
+/// Waits for a grace period unless one has passed since the cookie was taken.
+#[no_mangle]
+pub extern "C" fn cond_synchronize_rcu(cookie: c_ulong) {
+    if !NOTRACE.poll(cookie) {
+        NOTRACE.synchronize();
+    }
 }
 
 /// Registers the calling thread now.

@@ -84,6 +84,23 @@ impl Flavour {
         fence(SeqCst);
     }
 
+    /// A cookie for [`poll`](Self::poll): a grace period from now on.
+    pub fn state(&self) -> u64 {
+        // As in `synchronize`.
+        fence(SeqCst);
+        self.seq.snap()
+    }
+
+    /// Whether a full grace period has passed since the cookie was taken; if so, ordered as after
+    /// `synchronize`.
+    pub fn poll(&self, cookie: u64) -> bool {
+        let passed = self.seq.done(cookie);
+        if passed {
+            fence(SeqCst);
+        }
+        passed
+    }
+
     /// One grace period. The caller leads.
     fn run(&self, me: &Reader) {
         self.seq.start();

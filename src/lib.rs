@@ -63,7 +63,7 @@ mod transient;
 mod word;
 
 pub use ipi::Mode as IpiMode;
-pub use section::{read, read_lock_held, synchronize_rcu, Rcu, Section};
+pub use section::{read, read_lock_held, synchronize_rcu, Cookie, Rcu, Section};
 pub use stats::rcu_notrace_stats as Stats;
 
 /// Registers the calling thread now, so that its first section costs what any other does:

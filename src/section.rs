@@ -105,6 +105,30 @@ pub fn synchronize_rcu() {
     NOTRACE.synchronize();
 }
 
+/// A mark in time, for [`poll`](Cookie::poll): the kernel's cookie of
+/// `get_state_synchronize_rcu()`. Good for 2^62 grace periods.
+#[derive(Clone, Copy, Debug)]
+pub struct Cookie(u64);
+
+impl Cookie {
+    /// Now. Any context. A full fence and a load.
+    pub fn now() -> Self {
+        Cookie(NOTRACE.state())
+    }
+
+    /// Whether a full grace period has passed since: `poll_state_synchronize_rcu()`. Any context.
+    pub fn poll(self) -> bool {
+        NOTRACE.poll(self.0)
+    }
+
+    /// Waits until one has: `cond_synchronize_rcu()`. Conditions as for [`synchronize_rcu`].
+    pub fn wait(self) {
+        if !self.poll() {
+            NOTRACE.synchronize();
+        }
+    }
+}
+
 /// A value that readers read in sections while writers replace it.
 ///
 /// ```

@@ -108,6 +108,21 @@ void rcu_notrace_check_unlock(void);
 void synchronize_rcu(void);
 
 /**
+ * A cookie: a grace period from now on.
+ */
+unsigned long get_state_synchronize_rcu(void);
+
+/**
+ * Non-zero if a grace period has passed since the cookie was taken.
+ */
+int poll_state_synchronize_rcu(unsigned long cookie);
+
+/**
+ * Waits for a grace period unless one has passed since the cookie was taken.
+ */
+void cond_synchronize_rcu(unsigned long cookie);
+
+/**
  * Registers the calling thread now.
  */
 void rcu_register_thread(void);
