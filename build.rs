@@ -17,6 +17,7 @@ fn main() {
         .flag("-ftls-model=initial-exec")
         // What the distribution or the user asks for everywhere must not instrument this unit.
         .flag_if_supported("-fno-instrument-functions")
+        .flag_if_supported("-fno-lto")
         .flag_if_supported("-fcf-protection=none")
         .flag_if_supported("-fno-stack-protector")
         .warnings(true);

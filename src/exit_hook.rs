@@ -46,6 +46,9 @@ pub fn arm(reader: &Reader) {
 }
 
 fn set(reader: &Reader, keys: u32) -> bool {
+    if reader.hook.load(Relaxed) == hook::ARMED {
+        return true;
+    }
     let key = match KEY.load(Acquire) {
         0 => return false,
         key => key - 1,

@@ -23,6 +23,11 @@ static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 /// The process that this library's state describes.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 
+/// Its id, also in a child of vfork.
+pub fn process() -> i32 {
+    PROCESS.load(Relaxed)
+}
+
 /// False in a child of vfork, and in a forked child that nobody told us of yet.
 pub fn is_our_process() -> bool {
     sys::getpid() == PROCESS.load(Relaxed)
@@ -33,7 +38,7 @@ pub fn start() {
     PROCESS.store(sys::getpid(), Relaxed);
     // SAFETY: the handler may run in a child between fork and anything: it touches our own
     // statics and this thread's reader.
-    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    unsafe { libc::pthread_atfork(None, None, Some(announced)) };
     if let Some(page) = sys::map(PAGE) {
         if sys::wipe_on_fork(page.as_ptr(), PAGE) {
             let witness = page.as_ptr().cast::<AtomicU32>();
@@ -78,14 +83,18 @@ fn start_over_unannounced(witness: &AtomicU32) {
     in_child();
 }
 
-extern "C" fn in_child() {
+extern "C" fn announced() {
+    // Unless an earlier handler of somebody's called us, and we have started over already.
+    let known = witness().is_some_and(|witness| witness.swap(1, SeqCst) != 0);
+    if !known {
+        in_child();
+    }
+}
+
+fn in_child() {
     if cfg!(broken = "fork-reset") {
         return;
     }
-    if let Some(witness) = witness() {
-        witness.store(1, Relaxed);
-    }
-    PROCESS.store(sys::getpid(), Relaxed);
     ipi::after_fork();
     let me = Reader::current();
     if me.tid.load(Relaxed) != 0 {
@@ -95,6 +104,8 @@ extern "C" fn in_child() {
     me.ipi.store(ipi_state::NONE, Relaxed);
     me.next.store(ptr::null_mut(), Relaxed);
     start_over(&NOTRACE, me);
+    // Last: from here on other threads of the child may join.
+    PROCESS.store(sys::getpid(), SeqCst);
 }
 
 /// Forgets every thread but `me`, which keeps its section and its registration.

@@ -102,6 +102,8 @@ pub mod busy {
     pub const WAITING: u8 = 2;
     /// Between taking a request and counting it down.
     pub const REPORTING: u8 = 4;
+    /// Leaving the registry.
+    pub const LEAVING: u8 = 8;
 }
 
 /// Who reports a quiescent state; for the statistics.
@@ -234,6 +236,10 @@ impl Reader {
         if before != mark::NEW && before != mark::PARKED {
             return;
         }
+        // In a handler under `leave`, which relies on a count that joining would give back.
+        if self.busy.load(Relaxed) & busy::LEAVING != 0 {
+            return;
+        }
         if !self.knows_its_thread() {
             return;
         }
@@ -242,6 +248,8 @@ impl Reader {
         if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
             return;
         }
+        // A handler that joined before us, and was parked since, gave our count back.
+        flavour.transient.enter(self);
         flavour.registry.push(self);
         // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
         // its birth (JOIN; partner: `GracePeriod::look`). Until then waiters pass it over: its
@@ -287,12 +295,15 @@ impl Reader {
     /// The section around it keeps signal handlers from ever reaching an outermost unlock, which
     /// would drop the transient count that covers their sections while the marks change.
     pub fn leave(&self, flavour: &Flavour, for_good: bool) {
+        let busy = self.busy.load(Relaxed);
+        self.busy.store(busy | busy::WAITING | busy::LEAVING, Relaxed);
         Word::lock_current_thread();
         flavour.transient.enter(self);
-        self.busy.fetch_or(busy::WAITING, Relaxed);
         let before = self.mark.swap(mark::LEAVING, SeqCst);
         self.word.flag();
-        if !cfg!(broken = "exit-removal") {
+        // In a child of a fork that nobody told us of, the lock may be a parent's thread's, and the
+        // list is the parent's: there is nothing of this thread's in it until the child starts over.
+        if fork::is_our_process() && !cfg!(broken = "exit-removal") {
             flavour.registry.lock().remove(self);
         }
         self.report(flavour, Reporter::Section);
@@ -300,8 +311,8 @@ impl Reader {
         if !for_good && before != mark::LEAVING {
             self.mark.store(mark::NEW, SeqCst);
         }
-        self.busy.fetch_and(!busy::WAITING, Relaxed);
         Word::unlock_current_thread();
+        self.busy.store(busy, Relaxed);
     }
 }
 

@@ -20,8 +20,7 @@ use core::sync::atomic::{
 use crate::bug;
 use crate::flavour::Flavour;
 use crate::reader::{ipi, Reader};
-use crate::start;
-use crate::sys;
+use crate::{fork, start, sys};
 
 /// How waiters reach readers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -116,7 +115,7 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
     let kind = if may_park { ipi::SENT_MAY_PARK } else { ipi::SENT };
     reader.ipi.store(kind, SeqCst);
     flavour.stats.ipis.fetch_add(1, Relaxed);
-    sys::tgkill(sys::getpid(), reader.tid.load(Relaxed), signal::number())
+    sys::tgkill(fork::process(), reader.tid.load(Relaxed), signal::number())
 }
 
 /// In a forked child: what the parent's other threads held is free.
@@ -126,5 +125,5 @@ pub fn after_fork() {
 
 /// Whether the reader's thread is gone.
 pub fn is_dead(reader: &Reader) -> bool {
-    sys::tgkill(sys::getpid(), reader.tid.load(Relaxed), 0) == Err(libc::ESRCH)
+    sys::tgkill(fork::process(), reader.tid.load(Relaxed), 0) == Err(libc::ESRCH)
 }

@@ -5,7 +5,9 @@
 //! it silently.
 //!
 //! The handler is installed by the first waiter that needs it: a process without stragglers never
-//! has it. It takes what is its own and passes the rest on to the program's handler.
+//! has it. It answers if an IPI was sent to its thread, and then calls the program's handler if
+//! there is one, always: pending signals of a number merge, ours with the program's, and what is
+//! left tells of one sender. A call too many is what every handler must bear; one too few is not.
 
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{
@@ -19,9 +21,6 @@ use crate::reader::{busy, ipi, Reader, Reporter};
 use crate::sys::{self, futex::Lock, KernelSigaction};
 
 static NUMBER: AtomicI32 = AtomicI32::new(libc::SIGURG);
-
-/// si_code of tgkill(2); the kernel lets no other process claim it.
-const SI_TKILL: c_int = -6;
 
 /// The signal in use.
 pub fn number() -> i32 {
@@ -136,17 +135,11 @@ fn install() -> bool {
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let reader = Reader::current();
-    // One is answered whatever this signal says of its sender: pending signals of a number merge,
-    // and ours may have merged into another's.
     let kind = reader.ipi.swap(ipi::NONE, SeqCst);
     if kind != ipi::NONE {
         answer(reader, kind == ipi::SENT_MAY_PARK);
     }
-    // SAFETY: the kernel passes a valid siginfo to an SA_SIGINFO handler.
-    let own = unsafe { (*info).si_code == SI_TKILL && (*info).si_pid() == sys::getpid() };
-    if kind == ipi::NONE || !own {
-        chain(reader, signal, info, context);
-    }
+    chain(reader, signal, info, context);
 }
 
 /// In a section: flags it, and its end reports. Between sections: reports.

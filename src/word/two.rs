@@ -9,7 +9,7 @@
 
 use core::sync::atomic::{
     compiler_fence, AtomicI32,
-    Ordering::{Relaxed, Release, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
 use super::State;
@@ -50,8 +50,10 @@ impl Word {
     /// What it says; `None` for a value that no balanced use reaches.
     #[inline(always)]
     pub fn load(&self) -> Option<State> {
+        // In this order: a reader that cleared its flag and then left a section is not taken for
+        // one that is outside and flagged (PARK).
+        let nesting = self.nesting.load(Acquire);
         let flagged = self.settled.load(Relaxed) == 0;
-        let nesting = self.nesting.load(Relaxed);
         if nesting < 0 {
             return None;
         }
