@@ -206,8 +206,8 @@ static void running_reader(const char *name, unsigned long pauses)
 
             running->synchronize();
             times[r] = (double)(now_ns() - begin) / 1000;
-            /* Not in step with the reader. */
-            bench_pause((unsigned long)rand() % 1000);
+            /* Not in step with the reader, whose next section begins as the wait ends. */
+            bench_pause((unsigned long)rand() % (1000 + 2 * pauses));
         }
         stop = true;
         pthread_join(reader, NULL);
