@@ -430,10 +430,10 @@ impl Flavour {
 /// A wait that could never end is refused with a message.
 fn refuse_deadlock(me: &Reader) {
     let busy = me.busy.load(Relaxed);
-    let why = if me.state().in_section() {
-        b"inside a read-side critical section: it would wait for its own caller".as_slice()
-    } else if busy & busy::CHAINED_HANDLER != 0 {
+    let why = if busy & busy::CHAINED_HANDLER != 0 {
         b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks".as_slice()
+    } else if me.state().in_section() {
+        b"inside a read-side critical section: it would wait for its own caller".as_slice()
     } else if busy != 0 || me.counted.load(Relaxed) != 0 {
         b"in a signal handler that interrupted RCU itself in this thread".as_slice()
     } else {
