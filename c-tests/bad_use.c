@@ -169,6 +169,16 @@ static void an_unknown_signal_in_the_environment_is_reported_and_taken_for_sigur
     start_with("RCU_NOTRACE_SIGNAL", "SIGKILL");
 }
 
+static void an_unknown_wish_for_statistics_is_reported_and_taken_for_no(void)
+{
+    start_with("RCU_NOTRACE_STATS", "maybe");
+}
+
+static void statistics_are_printed_at_exit_on_request(void)
+{
+    start_with("RCU_NOTRACE_STATS", "1");
+}
+
 static int started(void)
 {
     const char *wanted = getenv("RCU_NOTRACE_IPI");
@@ -204,6 +214,9 @@ int main(int argc, char **argv)
              "RCU_NOTRACE_IPI=smoke is none of auto, signal, membarrier; using auto"),
         SAYS(an_unknown_signal_in_the_environment_is_reported_and_taken_for_sigurg,
              "RCU_NOTRACE_SIGNAL=SIGKILL is no signal that a program can spare; using SIGURG"),
+        SAYS(an_unknown_wish_for_statistics_is_reported_and_taken_for_no,
+             "RCU_NOTRACE_STATS=maybe is neither 0 nor 1; using 0"),
+        SAYS(statistics_are_printed_at_exit_on_request, ": grace_periods 1\nrcu-notrace: "),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--started"))

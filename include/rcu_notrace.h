@@ -291,7 +291,8 @@ RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
  *
  * void rcu_notrace_get_stats(struct rcu_notrace_stats *stats, size_t size) - the counters
  *
- * Pass sizeof(struct rcu_notrace_stats): later versions append to it.
+ * Pass sizeof(struct rcu_notrace_stats): later versions append to it. With RCU_NOTRACE_STATS=1 in
+ * the environment each process prints them at exit, a line each on standard error.
  */
 
 /* ---- pointers ------------------------------------------------------------------------------- */

@@ -2,6 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::bug::{self, Decimal};
+use crate::flavour::NOTRACE;
+use crate::{start, sys};
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of a flavour, live.
@@ -16,6 +20,12 @@ macro_rules! counters {
             /// Each as it is now; not one moment's picture.
             pub fn read(&self) -> rcu_notrace_stats {
                 rcu_notrace_stats { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+
+        impl rcu_notrace_stats {
+            fn each(&self, mut visit: impl FnMut(&str, u64)) {
+                $(visit(stringify!($name), self.$name);)*
             }
         }
     };
@@ -65,6 +75,27 @@ pub struct rcu_notrace_stats {
     pub transient_waits: u64,
     /// Registered threads that died without their exit being seen (a raw exit system call).
     pub died: u64,
+}
+
+/// Arranges for the counters to be printed at exit if `RCU_NOTRACE_STATS` is 1. Once.
+pub fn start() {
+    match start::environment(c"RCU_NOTRACE_STATS") {
+        None | Some(b"" | b"0") => {}
+        Some(b"1") => {
+            // SAFETY: the function stays loaded (-z nodelete).
+            unsafe { libc::atexit(print) };
+        }
+        Some(other) => bug::warn(&[b"RCU_NOTRACE_STATS=", other, b" is neither 0 nor 1; using 0"]),
+    }
+}
+
+/// One line a counter, with the process's id: children of a fork print theirs.
+extern "C" fn print() {
+    let process = Decimal::new(sys::getpid() as u64);
+    NOTRACE.stats.read().each(|name, value| {
+        let value = Decimal::new(value);
+        bug::warn(&[process.text(), b": ", name.as_bytes(), b" ", value.text()]);
+    });
 }
 
 /// Adds one, where only one thread at a time does so.
