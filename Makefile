@@ -1,5 +1,6 @@
-# rcu-notrace. Targets: all check check-long check-broken bench trace install uninstall
-# installcheck abi clean. Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR V=1.
+# rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
+# parts of them: tracers tests check-headers check-rust check-c check-tracers check-broken.
+# Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOVERSION := 0
@@ -21,7 +22,7 @@ say = $(if $(V),,@printf '  %-8s%s\n' '$(1)' '$(2)')
 
 .DELETE_ON_ERROR:
 .PHONY: all check check-long check-broken bench trace install uninstall installcheck abi clean \
-	tools tools-check
+	tools
 .DEFAULT_GOAL := all
 
 # ---- tools ------------------------------------------------------------------------------------
@@ -105,15 +106,6 @@ LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
 PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
 HEADERS := include/rcu_notrace.h include/rcu_notrace/abi.h
 
-# Generated where it is needed last, because it names the directories.
-$(B)/rcu_notrace.pc: Makefile
-	$(Q)mkdir -p $(@D)
-	$(Q)printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(libdir)' 'includedir=$(includedir)' '' \
-		'Name: rcu-notrace' \
-		'Description: RCU whose read side may be called from anywhere' \
-		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
-		'Cflags: -I$${includedir}' > $@
-
 all: $(LIBRARIES) tracers
 
 # ---- the tracers ------------------------------------------------------------------------------
@@ -141,7 +133,7 @@ $(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
 CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
 TOGGLE ?= 10
 trace: all
-	$(Q)$(B)/tracers/rcu-heap --toggle $(TOGGLE) -- sh -c $(call quote,$(CMD))
+	$(Q)$(B)/tracers/rcu-heap --toggle $(TOGGLE) -- sh -c $(call quote,$(value CMD))
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
@@ -152,7 +144,7 @@ TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(
 $(B)/c-tests/%: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,$(abspath $(B)) -pthread
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread
 
 $(B)/c-tests/%.static: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
@@ -163,7 +155,7 @@ $(B)/c-tests/%.portable: c-tests/%.c c-tests/test.h $(HEADERS) $(PORTABLE)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_PORTABLE -o $@ $< $(LDFLAGS) -L$(B)/portable -lrcu_notrace \
-		-Wl,-rpath,$(abspath $(B)/portable) -pthread
+		-Wl,-rpath,'$(CURDIR)/$(B)/portable' -pthread
 
 # A second archive that comes from Rust, and a program of both.
 $(B)/c-tests/libother.a: c-tests/other.rs | tools
@@ -187,7 +179,7 @@ check-headers: | tools
 check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
-	$(Q)RCU_NOTRACE_BUILD=$(abspath $(B)) $(CARGO) test --locked
+	$(Q)RCU_NOTRACE_BUILD='$(CURDIR)/$(B)' $(CARGO) test --locked
 	$(Q)$(CARGO) test --locked --features portable-reader --lib
 
 check-c: tests
@@ -196,8 +188,15 @@ check-c: tests
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
 
+# The heap tracer without its grace periods: its probes must notice.
+$(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -DRCU_HEAP_BROKEN_NO_GRACE_PERIOD -Iinclude -fPIC \
+		-ftls-model=initial-exec -fvisibility=hidden -shared -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
+		-Wl,-z,now -Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+
 # Builds that lack one safeguard each; the tests must notice.
-check-broken: tests
+check-broken: tests tracers $(B)/broken/librcu_heap.so
 	$(Q)c-tests/broken.sh $(B)
 
 # The same tests, much longer.
@@ -227,24 +226,31 @@ bench: $(B)/bench/rcu
 	$(Q)$<
 
 # ---- installation -----------------------------------------------------------------------------
-# Installs what `make` built; builds nothing, fetches nothing.
-install: $(B)/rcu_notrace.pc
+# Installs what `make` built; builds nothing, fetches nothing. The one file that names directories
+# is written in place.
+DEST_LIB = $(DESTDIR)$(libdir)
+DEST_INCLUDE = $(DESTDIR)$(includedir)
+install:
 	@test -e $(B)/librcu_notrace.so.$(VERSION) || \
 		{ echo "make: nothing is built yet: run 'make' first" >&2; exit 1; }
-	$(INSTALL) -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir)/rcu_notrace
-	$(INSTALL) -m 644 include/rcu_notrace.h $(DESTDIR)$(includedir)
-	$(INSTALL) -m 644 include/rcu_notrace/*.h $(DESTDIR)$(includedir)/rcu_notrace
-	$(INSTALL) -m 644 $(B)/librcu_notrace.a $(DESTDIR)$(libdir)
-	$(INSTALL) -m 755 $(B)/librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)
-	ln -sf librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)/librcu_notrace.so.$(SOVERSION)
-	ln -sf librcu_notrace.so.$(SOVERSION) $(DESTDIR)$(libdir)/librcu_notrace.so
-	$(INSTALL) -m 644 $(B)/rcu_notrace.pc $(DESTDIR)$(libdir)/pkgconfig
+	$(INSTALL) -d '$(DEST_LIB)/pkgconfig' '$(DEST_INCLUDE)/rcu_notrace'
+	$(INSTALL) -m 644 include/rcu_notrace.h '$(DEST_INCLUDE)'
+	$(INSTALL) -m 644 include/rcu_notrace/*.h '$(DEST_INCLUDE)/rcu_notrace'
+	$(INSTALL) -m 644 $(B)/librcu_notrace.a '$(DEST_LIB)'
+	$(INSTALL) -m 755 $(B)/librcu_notrace.so.$(VERSION) '$(DEST_LIB)'
+	ln -sf librcu_notrace.so.$(VERSION) '$(DEST_LIB)/librcu_notrace.so.$(SOVERSION)'
+	ln -sf librcu_notrace.so.$(SOVERSION) '$(DEST_LIB)/librcu_notrace.so'
+	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(libdir)' 'includedir=$(includedir)' '' \
+		'Name: rcu-notrace' \
+		'Description: RCU whose read side may be called from anywhere' \
+		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
+		'Cflags: -I$${includedir}' > '$(DEST_LIB)/pkgconfig/rcu_notrace.pc'
 
 uninstall:
-	rm -f $(DESTDIR)$(libdir)/librcu_notrace.so $(DESTDIR)$(libdir)/librcu_notrace.so.$(SOVERSION) \
-		$(DESTDIR)$(libdir)/librcu_notrace.so.$(VERSION) $(DESTDIR)$(libdir)/librcu_notrace.a \
-		$(DESTDIR)$(libdir)/pkgconfig/rcu_notrace.pc $(DESTDIR)$(includedir)/rcu_notrace.h
-	rm -rf $(DESTDIR)$(includedir)/rcu_notrace
+	rm -f '$(DEST_LIB)/librcu_notrace.so' '$(DEST_LIB)/librcu_notrace.so.$(SOVERSION)' \
+		'$(DEST_LIB)/librcu_notrace.so.$(VERSION)' '$(DEST_LIB)/librcu_notrace.a' \
+		'$(DEST_LIB)/pkgconfig/rcu_notrace.pc' '$(DEST_INCLUDE)/rcu_notrace.h'
+	rm -rf '$(DEST_INCLUDE)/rcu_notrace'
 
 # Programs built from the installed tree by pkg-config alone.
 installcheck: $(LIBRARIES)

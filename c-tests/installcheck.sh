@@ -11,7 +11,9 @@ command -v pkg-config >/dev/null || {
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 prefix=/opt/rcu-notrace
-${MAKE:-make} --no-print-directory install PREFIX=$prefix DESTDIR="$stage" B="${B:-build}" >/dev/null
+# Elsewhere first: what one installation wrote must not be found in the next.
+${MAKE:-make} --no-print-directory install PREFIX=/elsewhere DESTDIR="$stage/other place" >/dev/null
+${MAKE:-make} --no-print-directory install PREFIX=$prefix DESTDIR="$stage" >/dev/null
 export PKG_CONFIG_PATH=$stage$prefix/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=$stage
 passed=0
 

@@ -138,11 +138,11 @@ RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
  * preempted, may block and may be interrupted; grace periods wait for it, so keep it short.
  *
  * Context: any. Signal handlers, under any lock, in constructors that run before this library's,
- * in destructors that run after a thread's exit from it. No errors. The first section of a thread
- * registers it, with no lock and no allocation.
+ * in destructors that run after a thread's exit from it. No errors. A thread's sections register
+ * it, with no lock and no allocation: its first four are counted, the fifth puts it on the list.
  *
- * Cost: increment and branch. The first section of a thread, or the first after it was idle for
- * long, about 0.1 us more.
+ * Cost: increment and branch. The first five sections of a thread, or the first after it was idle
+ * for long, about 0.1 us more.
  *
  * Kernel: rcu_read_lock_notrace(), proposed. liburcu: rcu_read_lock().
  */
@@ -232,10 +232,10 @@ RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
 /*
  * void rcu_register_thread(void) - register the calling thread now
  *
- * Optional: the first section does it. This is for those who want none of its cost there; and for
- * programs with 32 or more pthread keys before this library is loaded, where the first section
- * cannot do it without allocating and does not: sections of such a thread cost two locked
- * instructions on a shared line until it registers here.
+ * Optional: the first five sections do it. This is for those who want none of its cost there; and
+ * for programs with 32 or more pthread keys before this library is loaded, where a section cannot do
+ * it without allocating and does not: sections of such a thread cost two locked instructions on a
+ * shared line until it registers here.
  *
  * Context: not in signal handlers. May allocate. liburcu: rcu_register_thread().
  *

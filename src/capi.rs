@@ -19,7 +19,7 @@ use crate::{start, sys};
 
 /// Barrier by membarrier(2), signals to readers that stay in a section.
 pub const RCU_NOTRACE_IPI_AUTO: c_int = 0;
-/// A signal to every registered reader.
+/// A signal to every reader that was active lately.
 pub const RCU_NOTRACE_IPI_SIGNAL: c_int = 1;
 /// Barrier by membarrier(2), requests flagged remotely, no signal ever.
 pub const RCU_NOTRACE_IPI_MEMBARRIER: c_int = 2;

@@ -321,7 +321,8 @@ impl Flavour {
     }
 
     /// Flags the first `stragglers` readers remotely until each flag sticks, or its reader is
-    /// seen outside. Every round ends in a barrier, after which a flag that is there is stable.
+    /// seen outside. Every round ends in a barrier, after which a flag that is there is stable
+    /// (REMOTE-FLAG).
     fn flag(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) {
         while stragglers != 0 {
             for entry in roster.entries().iter_mut().take(stragglers) {

@@ -11,7 +11,7 @@
 //!   ([`word`]) says how many read-side **sections** it has open, and whether it is **flagged**:
 //!   bound to take the slow path at its next lock or outermost unlock.
 //! * The **registry** ([`registry`]) lists the readers that were lately active. A reader puts
-//!   itself there in its first section's slow path, wait-free; its thread's exit
+//!   itself there, wait-free, in the slow path of its fifth section; its thread's exit
 //!   ([`exit_hook`]) takes it out. An idle one is **parked**: taken out, and flagged, so that its
 //!   next lock puts it in again.
 //! * A section of a reader that is not in the registry is **transient** ([`transient`]): counted.
@@ -66,7 +66,7 @@ pub use ipi::Mode as IpiMode;
 pub use section::{read, read_lock_held, synchronize_rcu, Cookie, Rcu, Section};
 pub use stats::rcu_notrace_stats as Stats;
 
-/// Registers the calling thread now, so that its first section costs what any other does:
+/// Registers the calling thread now, so that its first sections cost what any other does:
 /// liburcu's `rcu_register_thread()`. Not in signal handlers: may allocate.
 pub fn register_thread() {
     capi::rcu_register_thread();

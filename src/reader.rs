@@ -199,7 +199,7 @@ impl Reader {
             unbalanced(self);
         }
         // PARK: our increment, a full fence, then the mark. The waiter that parks us sets the
-        // mark, a full fence, then reads the word (`GracePeriod::try_park`). So if the mark still
+        // mark, a full fence, then reads the word (`Flavour::try_park`). So if the mark still
         // says REGISTERED here, a waiter that changes it later sees our section and takes it back.
         fence(SeqCst);
         if self.is_registered() {
@@ -252,7 +252,7 @@ impl Reader {
         flavour.transient.enter(self);
         flavour.registry.push(self);
         // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
-        // its birth (JOIN; partner: `GracePeriod::look`). Until then waiters pass it over: its
+        // its birth (JOIN; partner: `Flavour::look`). Until then waiters pass it over: its
         // open section is younger than any grace period that finds it here (docs/PROOF.md).
         self.word.clear_flag();
         self.mark.store(mark::REGISTERED, Release);
@@ -280,7 +280,7 @@ impl Reader {
         flavour.transient.exit(self);
     }
 
-    /// Enters the registry now, so that the first section costs what any other does.
+    /// Enters the registry now, so that the first sections cost what any other does.
     pub fn register(&self) {
         exit_hook::arm(self);
         self.probation.store(PROBATION, Relaxed);
@@ -333,7 +333,13 @@ pub fn unbalanced(reader: &Reader) -> ! {
         0 => sys::gettid(),
         tid => tid,
     };
-    bug::die_in_thread(tid, &[b"rcu_read_unlock_notrace() without rcu_read_lock_notrace()", b""])
+    bug::die_in_thread(
+        tid,
+        &[
+            b"rcu_read_unlock_notrace() without rcu_read_lock_notrace()",
+            b" (or 2^24 nested sections)",
+        ],
+    )
 }
 
 const _: () = assert!(core::mem::size_of::<Reader>() == 64);

@@ -42,6 +42,7 @@ impl Entry {
 }
 
 const INITIAL: usize = 256;
+const _: () = assert!(size_of::<Entry>() == 24, "docs/DESIGN.md says what grows with what");
 const EMPTY: Entry = Entry { reader: ptr::null(), quiet: 0, parking: false, asked: 0 };
 
 /// The end of the chain of newcomers: an address that no reader has.
@@ -84,8 +85,8 @@ impl Registry {
     /// Publishes this thread's reader, unless it is in the chain still: a reader may be parked, and
     /// come again, before anybody took it in from there. For the one that claimed JOINING.
     ///
-    /// Ordering: the exchange is a full fence before the section's loads (NEWCOMER; partner: the
-    /// fence in `Flavour::run` before `Roster::admit`). Between it and the store the chain is cut
+    /// Ordering: the exchange is a full fence before the section's loads (NEWCOMER; partner:
+    /// GP-START in `Flavour::run`, before `Roster::admit`). Between it and the store the chain is cut
     /// here; `admit` waits for that one instruction.
     #[inline(always)]
     pub fn push(&self, reader: &Reader) {

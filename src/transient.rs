@@ -1,13 +1,14 @@
 //! Readers that the registry does not list, counted.
 //!
-//! A thread is listed only from its first section that runs after the library's start, until its
-//! exit; and while it enters the list or leaves it, signal handlers may open sections. All those
+//! A thread is listed only from its fifth outermost section on ([`crate::reader::PROBATION`]), until
+//! its exit; and while it enters the list or leaves it, signal handlers may open sections. All other
 //! outermost sections are *transient*: counted on one of two sides, as in SRCU. A grace period
 //! waits until each side was empty once. No thread that counts need ever be found, so none need
 //! be listed: this is what lets the registry refer to live TLS only.
 //!
-//! The count costs two locked instructions on a shared line. Threads pay it once in their lives,
-//! apart from those that cannot be listed at all (no exit hook yet, or no longer).
+//! The count costs two locked instructions on a shared line. Threads pay it in their first sections
+//! and when they come back from parking; those that cannot be listed (no exit hook yet, or no
+//! longer) in every one.
 
 use core::sync::atomic::{
     AtomicUsize,
@@ -35,8 +36,8 @@ impl Transient {
 
     /// Counts this thread's section, unless it is counted already.
     ///
-    /// Ordering: the count is a full fence before the section's loads (TRANSIENT; partner: the
-    /// fence in `Flavour::run` before [`wait`](Self::wait)).
+    /// Ordering: the count is a full fence before the section's loads (TRANSIENT; partner:
+    /// GP-START in `Flavour::run`, before [`wait`](Self::wait)).
     #[inline(always)]
     pub fn enter(&self, reader: &Reader) {
         if reader.counted.load(Relaxed) != 0 {

@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "heap.h"
 
@@ -28,6 +29,8 @@ static struct {
     int (*posix_memalign)(void **, size_t, size_t);
     void *(*aligned_alloc)(size_t, size_t);
     void *(*memalign)(size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
     size_t (*malloc_usable_size)(void *);
 } real;
 
@@ -58,6 +61,8 @@ __attribute__((noinline, cold)) static bool resolve(void)
     find(&real.posix_memalign, "posix_memalign");
     find(&real.aligned_alloc, "aligned_alloc");
     find(&real.memalign, "memalign");
+    find(&real.valloc, "valloc");
+    find(&real.pvalloc, "pvalloc");
     find(&real.malloc_usable_size, "malloc_usable_size");
     atomic_store_explicit(&resolution, RESOLVED, memory_order_release);
     errno = error;
@@ -268,6 +273,30 @@ EXPORT void *memalign(size_t alignment, size_t size)
     if (!ready())
         return arena_get(alignment, size);
     block = real.memalign(alignment, size);
+    tell(HEAP_MEMALIGN, block, size, 0);
+    return block;
+}
+
+/* Counted as memalign, of which they are old forms. */
+EXPORT void *valloc(size_t size)
+{
+    void *block;
+
+    if (!ready())
+        return arena_get((size_t)sysconf(_SC_PAGESIZE), size);
+    block = real.valloc(size);
+    tell(HEAP_MEMALIGN, block, size, 0);
+    return block;
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *block;
+
+    if (!ready())
+        return arena_get(page, (size + page - 1) / page * page);
+    block = real.pvalloc(size);
     tell(HEAP_MEMALIGN, block, size, 0);
     return block;
 }

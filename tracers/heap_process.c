@@ -64,6 +64,31 @@ static void report_stats(struct heap_table *table)
         heap_add(&table->stats[i], now[i] - atomic_exchange(&reported[i], now[i]));
 }
 
+/* A process whose main thread has called pthread_exit ends with its last other thread: that must
+ * not be ours. The main thread's destructor tells; it runs in no other way of ending. */
+static atomic_bool main_has_left;
+static pthread_key_t main_key;
+
+static void on_main_exit(void *unused)
+{
+    (void)unused;
+    main_has_left = true;
+}
+
+static void watch_main_thread(void)
+{
+    main_has_left = false;
+    pthread_setspecific(main_key, &main_key);
+}
+
+/* Beside us there is only what is left of the main thread. */
+static bool is_last_thread(void)
+{
+    struct stat tasks;
+
+    return !stat("/proc/self/task", &tasks) && tasks.st_nlink == 2 + 2;
+}
+
 /* ---- the thread that replaces the list ------------------------------------------------------- */
 
 static uint64_t now_ns(void)
@@ -99,8 +124,9 @@ static void *replace_for_ever(void *unused)
         heap_probes_replace(table);
         heap_add(&table->toggles, 1);
         report_stats(table);
+        if (main_has_left && is_last_thread())
+            return NULL;
     }
-    return NULL;
 }
 
 /* With all signals blocked, which the thread inherits. Where no thread can be had the list stays
@@ -113,6 +139,7 @@ static void start_thread(void)
 
     if (!toggle_ms || pthread_attr_init(&attributes))
         return;
+    watch_main_thread();
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, stack);
     if (pthread_create(&thread, &attributes, replace_for_ever, NULL) == EINVAL) {
@@ -138,7 +165,7 @@ static struct heap_table *map_table(int fd)
 }
 
 /* The launcher's, or NULL. The path comes from the environment, so nothing is believed of it.
- * `orphan`: there was a launcher, and it has ended; nobody waits for a table of ours. */
+ * `orphan`: there is or was a launcher, which alone prints. */
 static struct heap_table *open_table(bool *orphan)
 {
     const char *path = secure_getenv(HEAP_ENV_TABLE);
@@ -149,11 +176,12 @@ static struct heap_table *open_table(bool *orphan)
     *orphan = false;
     if (!path || !*path)
         return NULL;
+    /* Whatever goes wrong from here on (the launcher has ended, this process has another user, no
+     * descriptor or memory is left): the program's standard error is not ours to print on. */
+    *orphan = true;
     fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) {
-        *orphan = errno == ENOENT;
+    if (fd < 0)
         return NULL;
-    }
     if (!fstat(fd, &file) && S_ISREG(file.st_mode) && file.st_uid == geteuid() &&
         !(file.st_mode & 077) && file.st_size == (off_t)sizeof(*table))
         table = map_table(fd);
@@ -318,6 +346,7 @@ __attribute__((constructor)) static void start(void)
         heap_add(&table->threads, (uint64_t)-1); /* an early event counted this thread */
     count_process(table, false);
     pthread_atfork(NULL, NULL, in_child);
+    pthread_key_create(&main_key, on_main_exit);
     start_thread();
     end_own(&before);
     errno = error;

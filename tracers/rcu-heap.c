@@ -26,10 +26,12 @@ enum { OUR_ERROR = 125, CANNOT_EXECUTE = 126, NOT_FOUND = 127 };
 static const char usage[] =
     "Usage: rcu-heap [--toggle MS] [-o FILE] [--] COMMAND [ARG...]\n"
     "Runs COMMAND with every malloc, calloc, realloc, reallocarray, free, posix_memalign,\n"
-    "aligned_alloc and memalign of it and of its children traced, and prints a table at its end.\n"
+    "aligned_alloc, memalign (and [p]valloc) of it and of its children traced, and prints a table at its end.\n"
     "\n"
     "  -t, --toggle=MS    replace the list of probes every MS milliseconds, each time with a grace\n"
-    "                     period of RCU (default 10; 0: never, and no thread is added)\n"
+    "                     period of RCU (default 10). That adds a thread to each process: give 0\n"
+    "                     for programs that must have one thread, change their user or\n"
+    "                     capabilities, or fork in signal handlers; then the list stays\n"
     "  -o, --output=FILE  print the table to FILE instead of standard error\n"
     "  -h, --help         print this\n"
     "\n"
@@ -188,7 +190,7 @@ static const struct {
     int number;
     void (*handler)(int);
 } guarded[] = {{SIGINT, SIG_IGN}, {SIGQUIT, SIG_IGN}, {SIGTERM, pass_on}, {SIGHUP, pass_on},
-               {SIGCHLD, SIG_DFL}};
+               {SIGUSR1, pass_on}, {SIGUSR2, pass_on}, {SIGALRM, pass_on}, {SIGCHLD, SIG_DFL}};
 enum { GUARDED = sizeof(guarded) / sizeof(guarded[0]) };
 
 static void set_environment(const char *library, const char *table, unsigned toggle_ms)
@@ -319,7 +321,8 @@ int main(int argc, char **argv)
     parse(&options, argc, argv);
     find_library(library);
     if (options.output) {
-        output = open(options.output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        /* Emptied when there is something to print. */
+        output = open(options.output, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
         if (output < 0)
             fail(OUR_ERROR, "%s: %s", options.output, strerror(errno));
     }
@@ -330,7 +333,10 @@ int main(int argc, char **argv)
     unlink(path);
     if (error)
         fail(error == ENOENT ? NOT_FOUND : CANNOT_EXECUTE, "%s: %s", options.command[0],
-             error == ENOENT ? "command not found" : strerror(error));
+             error == ENOENT && !strchr(options.command[0], '/') ? "command not found"
+                                                                 : strerror(error));
+    if (options.output && ftruncate(output, 0) && errno != EINVAL)
+        fail(OUR_ERROR, "%s: %s", options.output, strerror(errno));
     signal(SIGPIPE, SIG_IGN); /* whoever reads the table may have enough of it */
     print(table, output, options.command, now_ms() - start, status);
     end(status);

@@ -12,7 +12,7 @@
 #define RCU_NOTRACE_IPI_AUTO 0
 
 /**
- * A signal to every registered reader.
+ * A signal to every reader that was active lately.
  */
 #define RCU_NOTRACE_IPI_SIGNAL 1
 

@@ -28,7 +28,7 @@ use crate::{fork, start, sys};
 pub enum Mode {
     /// membarrier, and signals to stragglers.
     Auto = 0,
-    /// A signal to every registered reader.
+    /// A signal to every reader that was active lately.
     Signal = 1,
     /// membarrier and remote flags; no signal, ever.
     Membarrier = 2,

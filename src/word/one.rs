@@ -71,7 +71,7 @@ impl Word {
     }
 
     /// Sets the flag; by the thread itself or remotely. A remote store may be lost to an
-    /// increment in flight, and is stable once it was seen after a heavy barrier.
+    /// increment in flight, and is stable once it was seen after a heavy barrier (REMOTE-FLAG).
     #[inline(always)]
     pub fn flag(&self) {
         // SAFETY: our own word.
