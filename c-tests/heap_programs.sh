@@ -16,8 +16,9 @@ unset RCU_NOTRACE_IPI RCU_NOTRACE_SIGNAL
 export LC_ALL=C
 passed=0 failed=0 skipped=0
 # What each program is meant to do, or the comparison compares nothing.
-declare -A exit_status=([git_log]=0 [python]=5 [gcc]=0 [sort]=0 [tar_xz]=0 [bash]=42 [killed]=137)
-declare -A least_threads=([python]=8 [sort]=2 [tar_xz]=5)
+declare -A exit_status=([git_log]=0 [python]=5 [gcc]=0 [sort]=0 [tar_xz]=0 [bash]=42 [killed]=137
+    [main_leaves]=0)
+declare -A least_threads=([python]=8 [sort]=2 [tar_xz]=5 [main_leaves]=2)
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf -- "$work"' EXIT
@@ -220,6 +221,38 @@ program_killed() {
         echo before; echo before >&2; kill -KILL $$; echo after' 2> out/stderr
 } 2> /dev/null
 
+# ---- a main thread that leaves before the others -------------------------------------------------
+make_main_leaves() {
+    cat << 'END'
+#include <malloc.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void *work(void *unused)
+{
+    for (int i = 0; i < 500; i++) {
+        char *volatile block = i % 2 ? valloc(100) : malloc(100);
+
+        free(block);
+        usleep(100);
+    }
+    puts("the last thread");
+    return unused;
+}
+
+int main(void)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, work, NULL);
+    pthread_exit(NULL);
+}
+END
+}
+program_main_leaves() { "$@" ./main_leaves; }
+
 make_lines() {
     awk 'BEGIN {
         for (i = 0; i < 300000; i++) {
@@ -242,6 +275,9 @@ test_program sort sort
 test_program tar_xz tar xz git
 test_program bash bash
 test_program killed bash
+make_main_leaves > main_leaves.c
+gcc -O2 -o main_leaves main_leaves.c -pthread 2> /dev/null
+test_program main_leaves gcc
 
 echo "heap_programs: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
