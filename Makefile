@@ -42,13 +42,15 @@ RUST := $(wildcard src/*.rs src/*/*.rs src/sys/tls.c) Cargo.toml Cargo.lock buil
 FEATURES_one :=
 FEATURES_two := --features portable-reader
 TARGET ?= target
+# Backtraces go through the library.
+WITH_FLAGS = RUSTFLAGS="$(RUSTFLAGS) -C force-unwind-tables=yes"
 
 # library VARIANT DIRECTORY
 define library
 $(2)/cargo.a: $$(RUST) | tools
 	$$(call say,CARGO,$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)RUSTFLAGS="$$(RUSTFLAGS) -C force-unwind-tables=yes" $$(CARGO) build $$(if $$(V),,--quiet) --release --locked --lib \
+	$$(Q)$$(WITH_FLAGS) $$(CARGO) build $$(if $$(V),,--quiet) --release --locked --lib \
 		--target-dir $$(TARGET)/$(1) $$(FEATURES_$(1))
 	$$(Q)cp $$(TARGET)/$(1)/release/librcu_notrace.a $$@
 
@@ -89,14 +91,15 @@ endef
 $(eval $(call library,one,$(B)))
 $(eval $(call library,two,$(B)/portable))
 
-# `make BROKEN=SAFEGUARD build/broken/SAFEGUARD/librcu_notrace.so`: without that safeguard.
+# `make BROKEN=SAFEGUARD build/broken/SAFEGUARD/librcu_notrace.so`: without that safeguard;
+# in a target directory of its own, that nothing broken is ever where a release is built.
 ifdef BROKEN
 $(B)/broken/$(BROKEN)/librcu_notrace.so: $(RUST) $(B)/symbols $(B)/version-script
 	$(Q)mkdir -p $(@D)
-	$(Q)RUSTFLAGS="$(RUSTFLAGS) -C force-unwind-tables=yes" $(CARGO) rustc --quiet --release --locked \
-		--lib --target-dir $(TARGET)/one -- --cfg 'broken="$(BROKEN)"'
+	$(Q)$(WITH_FLAGS) $(CARGO) rustc --quiet --release --locked \
+		--lib --target-dir $(TARGET)/broken -- --cfg 'broken="$(BROKEN)"'
 	$(Q)$(CC) -shared -o $@ $$(sed 's/^/-Wl,-u,/' $(B)/symbols) -Wl,--whole-archive \
-		$(TARGET)/one/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
+		$(TARGET)/broken/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
 		-Wl,--version-script=$(B)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
 		-Wl,-z,now,-z,nodelete -Wl,-Bsymbolic -lgcc_s
 	$(Q)ln -sf librcu_notrace.so $(@D)/librcu_notrace.so.$(SOVERSION)
@@ -115,14 +118,15 @@ tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
 # Initial-exec: a tracer of malloc cannot have its thread-local variables allocated.
+build_heap = $(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+	-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
+	-Wl,-soname,librcu_heap.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+	-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
 HEAP := tracers/heap.c tracers/heap_probes.c tracers/heap_process.c tracers/heap_table.c
 $(B)/tracers/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
-		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
-		-Wl,-soname,librcu_heap.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
-		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+	$(Q)$(build_heap)
 
 $(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
 	$(call say,CC,$@)
@@ -141,17 +145,17 @@ CTESTS := sections grace_periods life corners bad_use storm litmus
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
 
-$(B)/c-tests/%: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
+$(B)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread
 
-$(B)/c-tests/%.static: c-tests/%.c c-tests/test.h $(HEADERS) $(LIBRARIES)
+$(B)/c-tests/%.static: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a -pthread
 
-$(B)/c-tests/%.portable: c-tests/%.c c-tests/test.h $(HEADERS) $(PORTABLE)
+$(B)/c-tests/%.portable: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(PORTABLE)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_PORTABLE -o $@ $< $(LDFLAGS) -L$(B)/portable -lrcu_notrace \
@@ -191,9 +195,7 @@ check-tracers: all
 # The heap tracer without its grace periods: its probes must notice.
 $(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -DRCU_HEAP_BROKEN_NO_GRACE_PERIOD -Iinclude -fPIC \
-		-ftls-model=initial-exec -fvisibility=hidden -shared -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
-		-Wl,-z,now -Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+	$(Q)$(build_heap) -DRCU_HEAP_BROKEN_NO_GRACE_PERIOD
 
 # Builds that lack one safeguard each; the tests must notice.
 check-broken: tests tracers $(B)/broken/librcu_heap.so

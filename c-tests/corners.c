@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Corners of a process's life in which readers were once lost, found twice or waited for in vain. */
+#include "seccomp.h"
 #include "test.h"
 
 #include <dlfcn.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 
 static void section(void)
 {
@@ -173,12 +171,11 @@ static void a_first_section_in_libcs_last_clean_up_leaves_nothing_behind(void)
     synchronize_rcu();
 }
 
-static void *dies_unseen(void *where)
+static void *dies_unseen(void *unused)
 {
     rcu_register_thread();
-    *(void **)where = (void *)&inside;
     syscall(SYS_exit, 0);
-    return NULL;
+    return unused;
 }
 
 static void *holds_a_section(void *unused)
@@ -195,12 +192,10 @@ static void *holds_a_section(void *unused)
 static void the_stack_of_a_thread_that_died_unseen_may_be_used_again(void)
 {
     for (int i = 0; i < 3; i++) {
-        void *where = NULL;
         pthread_t thread;
 
         inside = ended = false;
-        pthread_join(start(dies_unseen, &where), NULL);
-        CHECK(where);
+        pthread_join(start(dies_unseen, NULL), NULL);
         synchronize_rcu();
         thread = start(holds_a_section, NULL);
         while (!inside)
@@ -246,21 +241,6 @@ static void a_traced_pthread_setspecific_does_not_recurse(void)
 }
 
 /* ---- signals and barriers --------------------------------------------------------------------- */
-
-static void refuse_membarrier(void)
-{
-    static struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
-
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program))
-        skip("no seccomp here");
-}
 
 static atomic_int phase, others;
 
@@ -442,7 +422,6 @@ static void a_barrier_that_is_refused_in_the_middle_hangs_nobody(void)
 
 int main(int argc, char **argv)
 {
-#define SCENARIO(name) {#name, name, 0, NULL}
     static const struct scenario list[] = {
         SCENARIO(sections_in_a_vfork_child_do_not_lend_their_thread_id),
         {"a_second_thread_of_an_unannounced_child_is_told_who_must_call_first",

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Grace periods: whom they wait for, whom they leave alone, and whom they reach how. */
+#include "seccomp.h"
 #include "test.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
-#include <stddef.h>
 #include <sys/ioctl.h>
 
 static int mode(void)
@@ -317,18 +315,6 @@ static void a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_to
 
 /* ---- what the kernel is asked, and what it refuses ------------------------------------------- */
 
-#define LOAD_NUMBER BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))
-#define ANSWER(what) BPF_STMT(BPF_RET | BPF_K, (what))
-#define ON(number, what) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), ANSWER(what)
-
-static int install(struct sock_filter *filter, size_t count, unsigned flags)
-{
-    struct sock_fprog program = {(unsigned short)count, filter};
-
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-}
-
 static atomic_int listener = -1, membarriers, tgkills, other_calls;
 static atomic_bool counting;
 
@@ -371,8 +357,8 @@ static void *wait_under_supervision(void *unused)
         ANSWER(SECCOMP_RET_USER_NOTIF),
     };
 
-    listener = install(filter, sizeof(filter) / sizeof(filter[0]),
-                       SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    listener = install_filter(filter, sizeof(filter) / sizeof(filter[0]),
+                              SECCOMP_FILTER_FLAG_NEW_LISTENER);
     if (listener < 0)
         return unused;
     counting = true;
@@ -401,18 +387,6 @@ static void idle_readers_cost_one_membarrier_and_no_other_system_call(void)
     idle_done = true;
     for (int i = 0; i < 16; i++)
         pthread_join(threads[i], NULL);
-}
-
-static struct sock_filter no_membarrier[] = {
-    LOAD_NUMBER,
-    ON(SYS_membarrier, SECCOMP_RET_ERRNO | EPERM),
-    ANSWER(SECCOMP_RET_ALLOW),
-};
-
-static void refuse_membarrier(void)
-{
-    if (install(no_membarrier, sizeof(no_membarrier) / sizeof(no_membarrier[0]), 0))
-        skip("no seccomp here");
 }
 
 static void a_sandbox_entered_on_the_way_makes_the_mode_signal(void)
@@ -471,7 +445,6 @@ static void modes_change_at_run_time(void)
 
 int main(int argc, char **argv)
 {
-#define SCENARIO(name) {#name, name, 0, NULL}
     static const struct scenario list[] = {
         SCENARIO(a_blocked_reader_is_waited_for_and_its_unlock_reports),
         SCENARIO(a_running_reader_is_waited_for_and_its_unlock_reports),

@@ -295,7 +295,6 @@ static void thousands_of_short_threads_leave_nothing_behind(void)
 
 int main(int argc, char **argv)
 {
-#define SCENARIO(name) {#name, name, 0, NULL}
     static const struct scenario list[] = {
         SCENARIO(children_of_a_busy_process_go_on_alone),
         SCENARIO(a_section_around_fork_goes_on_in_both),

@@ -7,8 +7,6 @@
  */
 #include "test.h"
 
-#include <sched.h>
-
 enum { MILLISECONDS = 500, PLACES = 1 << 16 };
 
 /* One round's variables and results, each pair on a line of its own. */
@@ -95,15 +93,6 @@ static void lb_section(struct place *p)
 static bool lb_forbidden(const struct place *p)
 {
     return p->waiter_saw == 1 && p->reader_saw[0] == 1;
-}
-
-static void pin(int cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
 static void spin(unsigned long turns)
@@ -193,7 +182,6 @@ static void load_buffering_across_a_grace_period(void)
 
 int main(int argc, char **argv)
 {
-#define SCENARIO(name) {#name, name, 0, NULL}
     static const struct scenario list[] = {
         SCENARIO(message_passing_across_a_grace_period),
         SCENARIO(store_buffering_across_a_grace_period),

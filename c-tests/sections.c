@@ -343,7 +343,6 @@ static void a_thousand_threads_in_sections_hold_up_a_grace_period(void)
 
 int main(int argc, char **argv)
 {
-#define SCENARIO(name) {#name, name, 0, NULL}
     static const struct scenario list[] = {
         SCENARIO(a_section_before_any_constructor_ran),
         SCENARIO(sections_nest_and_are_held_until_the_outermost_ends),

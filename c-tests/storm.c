@@ -7,8 +7,6 @@
  */
 #include "test.h"
 
-#include <sched.h>
-
 /* The environment's STORM_SECONDS overrides it. */
 enum { SECONDS = 2 };
 #define READERS 3
@@ -188,15 +186,6 @@ static void signals_hit_readers_that_come_and_go(void)
 
 /* ---- no storm: a reader and a waiter, each at full speed on its own processor ----------------- */
 
-static void pin(int cpu)
-{
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-}
-
 /* The store of lock is still on its way when the pointer is loaded: what the barrier is for. */
 static void *read_at_full_speed(void *unused)
 {
@@ -292,9 +281,9 @@ static void idle_readers_are_parked_and_come_back(void)
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
-        {"signals_hit_readers_that_come_and_go", signals_hit_readers_that_come_and_go, 0, NULL},
-        {"short_sections_race_grace_periods", short_sections_race_grace_periods, 0, NULL},
-        {"idle_readers_are_parked_and_come_back", idle_readers_are_parked_and_come_back, 0, NULL},
+        SCENARIO(signals_hit_readers_that_come_and_go),
+        SCENARIO(short_sections_race_grace_periods),
+        SCENARIO(idle_readers_are_parked_and_come_back),
     };
 
     return RUN_SCENARIOS("storm", list, argc, argv);

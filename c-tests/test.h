@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -36,6 +37,9 @@ struct scenario {
     int dies_of;
     const char *saying;
 };
+
+/* One that ends by returning. */
+#define SCENARIO(name) {#name, name, 0, NULL}
 
 /* Most seconds a scenario may take; the environment's SCENARIO_SECONDS overrides it. */
 enum { SCENARIO_SECONDS = 60 };
@@ -88,6 +92,15 @@ __attribute__((unused)) static void sleep_ms(unsigned ms)
 
     while (nanosleep(&left, &left) && errno == EINTR)
         ;
+}
+
+__attribute__((unused)) static void pin(int cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
 __attribute__((unused)) static struct rcu_notrace_stats stats(void)

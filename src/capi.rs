@@ -91,9 +91,7 @@ pub extern "C" fn poll_state_synchronize_rcu(cookie: c_ulong) -> c_int {
 /// Waits for a grace period unless one has passed since the cookie was taken.
 #[no_mangle]
 pub extern "C" fn cond_synchronize_rcu(cookie: c_ulong) {
-    if !NOTRACE.poll(cookie) {
-        NOTRACE.synchronize();
-    }
+    NOTRACE.synchronize_since(cookie);
 }
 
 /// Registers the calling thread now.

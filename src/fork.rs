@@ -30,7 +30,7 @@ pub fn process() -> i32 {
 
 /// False in a child of vfork, and in a forked child that nobody told us of yet.
 pub fn is_our_process() -> bool {
-    sys::getpid() == PROCESS.load(Relaxed)
+    sys::getpid() == process()
 }
 
 /// Prepares for both ways of learning of a fork. Once.

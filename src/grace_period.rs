@@ -101,6 +101,13 @@ impl Flavour {
         passed
     }
 
+    /// Waits for one unless it has.
+    pub fn synchronize_since(&self, cookie: u64) {
+        if !self.poll(cookie) {
+            self.synchronize();
+        }
+    }
+
     /// One grace period. The caller leads.
     fn run(&self, me: &Reader) {
         self.seq.start();

@@ -123,9 +123,7 @@ impl Cookie {
 
     /// Waits until one has: `cond_synchronize_rcu()`. Conditions as for [`synchronize_rcu`].
     pub fn wait(self) {
-        if !self.poll() {
-            NOTRACE.synchronize();
-        }
+        NOTRACE.synchronize_since(self.0);
     }
 }
 

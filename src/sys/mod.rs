@@ -85,11 +85,15 @@ pub fn sleep_ns(ns: u32) {
 
 /// Blocks these signals in this thread too.
 pub fn block_signals(mask: u64) {
+    change_mask(libc::SIG_BLOCK, mask);
+}
+
+fn change_mask(how: i32, mask: u64) {
     // SAFETY: the kernel reads eight bytes of a live local.
     unsafe {
         arch::syscall6(
             libc::SYS_rt_sigprocmask,
-            [libc::SIG_BLOCK as usize, &raw const mask as usize, 0, 8, 0, 0],
+            [how as usize, &raw const mask as usize, 0, 8, 0, 0],
         )
     };
 }
@@ -106,14 +110,7 @@ pub fn abort() -> ! {
     let tid = gettid();
     let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     let _ = rt_sigaction(libc::SIGABRT, Some(&default), None);
-    let unblock: u64 = 1 << (libc::SIGABRT - 1);
-    // SAFETY: the kernel reads eight bytes of a live local.
-    unsafe {
-        arch::syscall6(
-            libc::SYS_rt_sigprocmask,
-            [libc::SIG_UNBLOCK as usize, &raw const unblock as usize, 0, 8, 0, 0],
-        )
-    };
+    change_mask(libc::SIG_UNBLOCK, 1 << (libc::SIGABRT - 1));
     loop {
         let _ = tgkill(pid, tid, libc::SIGABRT);
         // SAFETY: ends the process; no memory.
