@@ -211,18 +211,20 @@ abi:
 
 # ---- benchmarks -------------------------------------------------------------------------------
 $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
-	@echo '#include <urcu/urcu-memb.h>' | $(CC) -xc -c -o /dev/null - 2>/dev/null || \
-		{ echo 'make: urcu/urcu-memb.h is missing (the peer): apt-get install liburcu-dev' >&2; exit 1; }
+	@printf '#include <urcu/urcu-memb.h>\n#include <urcu/urcu-signal.h>\n' | \
+		$(CC) -xc -c -o /dev/null - 2>/dev/null || \
+		{ echo 'make: urcu/urcu-memb.h or urcu-signal.h is missing (the peer):' \
+		'apt-get install liburcu-dev (the newest has no signal flavour)' >&2; exit 1; }
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)rm -f $(@D)/*.o
 	$(Q)$(CC) $(TEST_FLAGS) -c benches/peer_bare.c -o $(@D)/bare.o
 	$(Q)$(CC) $(TEST_FLAGS) -c benches/peer_notrace.c -o $(@D)/notrace.o
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_notrace.c -o $(@D)/notrace_static.o
-	$(Q)for flavour in MEMB MB BP; do \
+	$(Q)for flavour in MEMB MB BP SIGNAL; do \
 		$(CC) -std=gnu11 $(CFLAGS) -DPEER_$$flavour -c benches/peer_urcu.c -o $(@D)/$$flavour.o || exit 1; done
-	$(Q)$(CC) $(TEST_FLAGS) -o $@ benches/rcu.c $(@D)/*.o $(B)/librcu_notrace.a \
-		-lurcu-memb -lurcu-mb -lurcu-bp -lurcu-common -pthread
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $(filter-out benches/peer_%,$(filter benches/%.c,$^)) $(@D)/*.o \
+		$(B)/librcu_notrace.a -lurcu-memb -lurcu-mb -lurcu-bp -lurcu-signal -lurcu-common -pthread
 
 bench: $(B)/bench/rcu
 	$(Q)$<

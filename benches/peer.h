@@ -4,6 +4,7 @@
 #define PEER_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct peer {
@@ -18,7 +19,23 @@ struct peer {
 };
 
 extern const struct peer peer_bare, peer_bare_static, peer_notrace, peer_notrace_static,
-    peer_memb, peer_bp, peer_mb, peer_membarrier;
+    peer_expedited, peer_memb, peer_bp, peer_mb, peer_signal, peer_membarrier;
+
+/* Each unit's own, all of one size. */
+struct rcu_head;
+typedef void callback(struct rcu_head *head);
+enum { HEAD_BYTES = 16 };
+
+struct peer_callbacks {
+    const char *name;
+    /* Enqueues `count` heads, an array. */
+    void (*enqueue)(void *heads, size_t count, callback *function);
+    void (*barrier)(void);
+    void (*register_thread)(void);
+    void (*unregister_thread)(void);
+};
+
+extern const struct peer_callbacks callbacks_notrace, callbacks_memb, callbacks_bp;
 
 extern int *volatile bench_pointer;
 
@@ -68,5 +85,20 @@ static inline void bench_pause(unsigned long iterations)
     const struct peer peer_##symbol = {title, symbol##_sections, symbol##_section_of, \
                                        symbol##_synchronize, symbol##_register, \
                                        symbol##_unregister}
+
+/* After DEFINE_PEER of the same symbol. */
+#define DEFINE_CALLBACKS(symbol, CALL, BARRIER) \
+    _Static_assert(sizeof(struct rcu_head) == HEAD_BYTES, "as the benchmark lays them out"); \
+    static void symbol##_enqueue(void *heads, size_t count, callback *function) \
+    { \
+        for (size_t i = 0; i < count; i++) \
+            CALL((struct rcu_head *)heads + i, function); \
+    } \
+    static void symbol##_barrier(void) \
+    { \
+        BARRIER(); \
+    } \
+    const struct peer_callbacks callbacks_##symbol = {#symbol, symbol##_enqueue, symbol##_barrier, \
+                                                      symbol##_register, symbol##_unregister}
 
 #endif

@@ -18,6 +18,6 @@ DEFINE_PEER(bare_static, "the same, constant address",
             __asm__ volatile("decl %%fs:bench_count@tpoff" : : : "memory"), (void)0, (void)0,
             (void)0);
 
-DEFINE_PEER(membarrier, "membarrier(2)", (void)0, (void)0,
+DEFINE_PEER(membarrier, "membarrier", (void)0, (void)0,
             syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0),
             syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0), (void)0);

@@ -1,37 +1,166 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Read-side pairs and grace periods, this library and liburcu side by side in one run, threads
+ * This library and liburcu (its flavours memb, bp, mb and signal) side by side in one run, threads
  * pinned. Ratios are what counts: absolute times on shared machines mean little. The peers take
- * turns within each round, and each figure is a median over rounds.
+ * turns within each round, and each figure is a median or a quantile over rounds. At the end: what
+ * was aimed at, and whether it was met; the exit status does not depend on it.
  *
- *   rcu [section|idle|running]...      all of them by default
+ *   rcu [section|idle|running|signal|report|callers|readers|callbacks]...      all by default
  */
-#define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+#include "bench.h"
 
-#include "peer.h"
+#include <stdarg.h>
 
-static uint64_t now_ns(void)
+/* ---- targets --------------------------------------------------------------------------------- */
+
+enum relation { AT_MOST, AT_LEAST, EXACTLY };
+
+static const struct target {
+    const char *what;
+    const char *subject;
+    /* The better one of these is 1; none: the figure itself. */
+    const char *references[2];
+    enum relation relation;
+    double limit;
+} targets[] = {
+    {"idle, 1 thread: median us", "notrace", {"membarrier"}, AT_MOST, 1.3},
+    {"idle, 8 threads: median us", "notrace", {"membarrier"}, AT_MOST, 1.4},
+    {"idle, 64 threads: median us", "notrace", {"membarrier"}, AT_MOST, 1.8},
+    {"idle, 1 thread: median us", "notrace", {"memb", "bp"}, AT_MOST, 0.5},
+    {"idle, 8 threads: median us", "notrace", {"memb", "bp"}, AT_MOST, 0.5},
+    {"idle, 64 threads: median us", "notrace", {"memb", "bp"}, AT_MOST, 0.5},
+    {"idle, 1000 threads: median us", "notrace", {"memb"}, AT_MOST, 0.25},
+    {"idle, 1000 threads: median us", "notrace", {"bp"}, AT_MOST, 1},
+    {"idle, 4000 threads: median us", "notrace", {"memb"}, AT_MOST, 0.25},
+    {"idle, 4000 threads: median us", "notrace", {"bp"}, AT_MOST, 1},
+
+#define RUNNING(length, subject, limit) \
+    {"running, " length ": median us", subject, {"memb", "bp"}, AT_MOST, limit}, \
+    {"running, " length ": p99 us", subject, {"memb"}, AT_MOST, 1}
+#define RUNNING_ALL(subject) \
+    RUNNING("0", subject, 0.6), RUNNING("1 us", subject, 0.6), RUNNING("10 us", subject, 0.8), \
+        RUNNING("50 us", subject, 0.8), RUNNING("100 us", subject, 0.6), \
+        RUNNING("1 ms", subject, 0.6)
+    RUNNING_ALL("notrace"),
+    RUNNING_ALL("expedited"),
+
+    {"signal, running, 0: median us", "notrace", {"signal"}, AT_MOST, 1. / 50},
+    {"signal, running, 10 us: median us", "notrace", {"signal"}, AT_MOST, 1. / 50},
+    {"signal, idle, 64 threads: median us", "notrace", {"signal"}, AT_MOST, 1. / 50},
+
+    {"report, at once: p50 us", "notrace", {NULL}, AT_MOST, 1},
+    {"report, at once: wakes a report", "notrace", {NULL}, EXACTLY, 0},
+    {"report, waiter spins: p50 us", "notrace", {NULL}, AT_MOST, 1},
+    {"report, waiter spins: wakes a report", "notrace", {NULL}, EXACTLY, 0},
+    {"report, waiter sleeps: wakes a report", "notrace", {NULL}, EXACTLY, 1},
+
+    {"callers: calls a second", "notrace", {"bp"}, AT_LEAST, 1},
+    {"callers: calls a second", "expedited", {"bp"}, AT_LEAST, 1},
+
+    {"readers, 1 us: median us", "notrace", {"memb"}, AT_MOST, 1},
+    {"readers, 1 us: p99 us", "notrace", {"memb"}, AT_MOST, 1},
+    {"readers, 100 us: median us", "notrace", {"memb"}, AT_MOST, 1},
+    {"readers, 100 us: p99 us", "notrace", {"memb"}, AT_MOST, 1},
+
+    {"callbacks, one thread: ns a call", "notrace", {"memb"}, AT_MOST, 0.7},
+    {"callbacks, two threads: ns a call", "notrace", {"memb"}, AT_MOST, 0.3},
+    {"callbacks, malloc to free: a second", "notrace", {"memb"}, AT_LEAST, 1.5},
+};
+
+static struct {
+    char what[64];
+    const char *peer;
+    double value;
+} figures[512];
+static int figure_count;
+
+double figure(const char *peer, double value, const char *what, ...)
 {
-    struct timespec now;
+    va_list arguments;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+    if (figure_count == COUNT(figures))
+        abort();
+    va_start(arguments, what);
+    vsnprintf(figures[figure_count].what, sizeof(figures[0].what), what, arguments);
+    va_end(arguments);
+    figures[figure_count].peer = peer;
+    figures[figure_count].value = value;
+    figure_count++;
+    return value;
 }
 
-static void pin(int cpu)
+static bool find(const char *what, const char *peer, double *value)
+{
+    for (int i = 0; i < figure_count; i++)
+        if (peer && !strcmp(figures[i].peer, peer) && !strcmp(figures[i].what, what)) {
+            *value = figures[i].value;
+            return true;
+        }
+    return false;
+}
+
+static bool print_verdict(const struct target *target)
+{
+    static const char *const sign[] = {"<=", ">=", "= "};
+    double value, other, best = 0, ratio;
+    const char *reference = NULL;
+    bool met;
+
+    printf("  %-38s ", target->what);
+    if (!find(target->what, target->subject, &value)) {
+        printf("%-10s not measured\n", target->subject);
+        return false;
+    }
+    for (int i = 0; i < COUNT(target->references); i++)
+        if (find(target->what, target->references[i], &other) &&
+            (!reference || (target->relation == AT_LEAST ? other > best : other < best))) {
+            best = other;
+            reference = target->references[i];
+        }
+    if (target->references[0] && !reference) {
+        printf("%-10s %12.2f   %s not measured\n", target->subject, value, target->references[0]);
+        return false;
+    }
+    ratio = reference ? value / best : value;
+    met = target->relation == AT_MOST    ? ratio <= target->limit
+          : target->relation == AT_LEAST ? ratio >= target->limit
+                                         : ratio == target->limit;
+    printf("%-10s %12.2f", target->subject, value);
+    if (reference)
+        printf("   %-10s %12.2f   ratio", reference, best);
+    else
+        printf("%34s", "");
+    printf(" %7.3f   target %s %5.2f   %s\n", ratio, sign[target->relation], target->limit,
+           met ? "met" : "NOT MET");
+    return met;
+}
+
+struct rcu_notrace_stats notrace_stats(void)
+{
+    struct rcu_notrace_stats now;
+
+    rcu_notrace_get_stats(&now, sizeof(now));
+    return now;
+}
+
+/* ---- tools ----------------------------------------------------------------------------------- */
+
+static cpu_set_t given;
+
+void unpin(void)
+{
+    pthread_setaffinity_np(pthread_self(), sizeof(given), &given);
+}
+
+void pin(int cpu)
 {
     cpu_set_t set;
 
+    cpu %= CPU_COUNT(&given);
     CPU_ZERO(&set);
-    CPU_SET(cpu % (int)sysconf(_SC_NPROCESSORS_ONLN), &set);
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &given) && cpu-- == 0)
+            CPU_SET(i, &set);
     pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
@@ -42,197 +171,52 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile(double *values, size_t count, double q)
+double quantile(double *values, size_t count, double q)
 {
     qsort(values, count, sizeof(*values), by_value);
     return values[(size_t)(q * (double)(count - 1))];
 }
 
-/* ---- read-side pairs ------------------------------------------------------------------------- */
-
-static void section(void)
+unsigned long pauses_of(double ns)
 {
-    static const struct peer *const peers[] = {&peer_bare, &peer_bare_static,
-                                               &peer_notrace, &peer_notrace_static,
-                                               &peer_memb, &peer_bp, &peer_mb};
-    enum { PEERS = sizeof(peers) / sizeof(peers[0]), ROUNDS = 31 };
-    static double times[2][PEERS][ROUNDS];
-    const unsigned long count = 2000000;
-    double bare = 0;
+    static double pause_ns;
 
-    pin(1);
-    for (int p = 0; p < PEERS; p++)
-        peers[p]->register_thread();
-    for (int r = 0; r < ROUNDS; r++)
-        for (int p = 0; p < PEERS; p++)
-            for (int depth = 1; depth <= 2; depth++) {
-                /* liburcu's full-barrier flavour is fifty times slower. */
-                unsigned long pairs = peers[p] == &peer_mb ? count / 20 : count;
-                uint64_t begin = now_ns();
+    if (pause_ns == 0) {
+        double times[9];
 
-                peers[p]->sections(pairs, depth);
-                times[depth - 1][p][r] = (double)(now_ns() - begin) / (double)pairs;
-            }
-    for (int p = 0; p < PEERS; p++)
-        peers[p]->unregister_thread();
-    printf("section                         pair, ns   ratio to bare   nested twice, ns\n");
-    for (int p = 0; p < PEERS; p++) {
-        double one = quantile(times[0][p], ROUNDS, 0.5), two = quantile(times[1][p], ROUNDS, 0.5);
+        for (int i = 0; i < COUNT(times); i++) {
+            uint64_t begin = now_ns();
 
-        if (p == 0)
-            bare = one;
-        printf("  %-28s %9.2f %15.2f %18.2f\n", peers[p]->name, one, one / bare, two);
+            bench_pause(100000);
+            times[i] = (double)(now_ns() - begin) / 100000;
+        }
+        pause_ns = quantile(times, (size_t)COUNT(times), 0.5);
     }
-    printf("\n");
+    return (unsigned long)(ns / pause_ns);
 }
 
-/* ---- grace periods beside idle threads ------------------------------------------------------- */
-
-static const struct peer *const waiters[] = {&peer_membarrier, &peer_notrace, &peer_memb, &peer_bp};
-enum { WAITERS = sizeof(waiters) / sizeof(waiters[0]) };
-
-static pthread_barrier_t registered, finished;
-
-static void *idle(void *unused)
+pthread_t start(void *(*function)(void *), void *argument)
 {
-    for (int p = 1; p < WAITERS; p++) {
-        waiters[p]->register_thread();
-        waiters[p]->sections(1, 1);
-    }
-    pthread_barrier_wait(&registered);
-    pthread_barrier_wait(&finished);
-    for (int p = 1; p < WAITERS; p++)
-        waiters[p]->unregister_thread();
-    return unused;
-}
-
-static void idle_threads(int threads)
-{
-    enum { ROUNDS = 301 };
-    static double times[WAITERS][ROUNDS];
-    pthread_t *all = calloc((size_t)threads, sizeof(*all));
     pthread_attr_t attributes;
-    double median[WAITERS];
+    pthread_t thread;
 
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 65536);
-    pthread_barrier_init(&registered, NULL, (unsigned)threads + 1);
-    pthread_barrier_init(&finished, NULL, (unsigned)threads + 1);
-    for (int i = 0; i < threads; i++)
-        if (pthread_create(&all[i], &attributes, idle, NULL)) {
-            fprintf(stderr, "cannot create %d threads\n", threads);
-            exit(1);
-        }
-    pthread_barrier_wait(&registered);
-    usleep(50000);
-    pin(0);
-    for (int r = -20; r < ROUNDS; r++)
-        for (int p = 0; p < WAITERS; p++) {
-            /* A few at a time: the clock costs a tenth of the shortest. */
-            enum { AT_ONCE = 8 };
-            uint64_t begin = now_ns();
-
-            for (int i = 0; i < AT_ONCE; i++)
-                waiters[p]->synchronize();
-            if (r >= 0)
-                times[p][r] = (double)(now_ns() - begin) / AT_ONCE / 1000;
-        }
-    pthread_barrier_wait(&finished);
-    for (int i = 0; i < threads; i++)
-        pthread_join(all[i], NULL);
-    free(all);
-    printf("  %5d idle", threads);
-    for (int p = 0; p < WAITERS; p++) {
-        median[p] = quantile(times[p], ROUNDS, 0.5);
-        printf(" %14.2f", median[p]);
+    if (pthread_create(&thread, &attributes, function, argument)) {
+        fprintf(stderr, "cannot create so many threads\n");
+        exit(1);
     }
-    printf("   notrace to membarrier %.2f, to memb %.2f, to bp %.2f\n", median[1] / median[0],
-           median[1] / median[2], median[1] / median[3]);
-    fflush(stdout);
+    pthread_attr_destroy(&attributes);
+    return thread;
 }
 
-static void header(const char *what)
+void print_peers(const char *what, const struct peer *const *peer, int peers, int width,
+                 const char *unit)
 {
-    printf("%-12s", what);
-    for (int p = 0; p < WAITERS; p++)
-        printf(" %14s", waiters[p]->name);
-    printf("   (median, us)\n");
-}
-
-static void idle_bench(void)
-{
-    static const int counts[] = {1, 8, 64, 1000, 4000};
-
-    header("idle threads");
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-        idle_threads(counts[i]);
-    printf("\n");
-}
-
-/* ---- grace periods against one running reader ------------------------------------------------ */
-
-static atomic_bool stop;
-static const struct peer *running;
-static unsigned long length;
-
-static void *run(void *unused)
-{
-    pin(1);
-    running->register_thread();
-    while (!atomic_load_explicit(&stop, memory_order_relaxed))
-        running->section_of(length);
-    running->unregister_thread();
-    return unused;
-}
-
-static void running_reader(const char *name, unsigned long pauses)
-{
-    enum { ROUNDS = 401 };
-    static double times[ROUNDS];
-
-    printf("  %-10s", name);
-    for (int p = 1; p < WAITERS; p++) {
-        int rounds = p == 3 && pauses > 50 ? 41 : ROUNDS;
-        pthread_t reader;
-
-        running = waiters[p];
-        length = pauses;
-        stop = false;
-        pthread_create(&reader, NULL, run, NULL);
-        usleep(20000);
-        pin(0);
-        for (int r = 0; r < rounds; r++) {
-            uint64_t begin = now_ns();
-
-            running->synchronize();
-            times[r] = (double)(now_ns() - begin) / 1000;
-            /* Not in step with the reader, whose next section begins as the wait ends. */
-            bench_pause((unsigned long)rand() % (1000 + 2 * pauses));
-        }
-        stop = true;
-        pthread_join(reader, NULL);
-        printf(" %12s %9.1f / %8.1f", waiters[p]->name, quantile(times, (size_t)rounds, 0.5),
-               quantile(times, (size_t)rounds, 0.99));
-    }
-    printf("\n");
-    fflush(stdout);
-}
-
-static void running_bench(void)
-{
-    uint64_t begin = now_ns();
-    double pause_ns;
-
-    pin(0);
-    bench_pause(1000000);
-    pause_ns = (double)(now_ns() - begin) / 1000000;
-    printf("one running reader, sections of   (median / p99, us)\n");
-    running_reader("0", 0);
-    running_reader("1 us", (unsigned long)(1000 / pause_ns));
-    running_reader("10 us", (unsigned long)(10000 / pause_ns));
-    running_reader("100 us", (unsigned long)(100000 / pause_ns));
-    running_reader("1 ms", (unsigned long)(1000000 / pause_ns));
-    printf("\n");
+    printf("%-26s", what);
+    for (int p = 0; p < peers; p++)
+        printf(" %*s", width, peer[p]->name);
+    printf("   (%s)\n", unit);
 }
 
 int main(int argc, char **argv)
@@ -240,15 +224,43 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } all[] = {{"section", section}, {"idle", idle_bench}, {"running", running_bench}};
+    } all[] = {{"section", bench_section}, {"idle", bench_idle},
+               {"running", bench_running}, {"signal", bench_signal},
+               {"report", bench_report},   {"callers", bench_callers},
+               {"readers", bench_readers}, {"callbacks", bench_callbacks}};
+    bool wanted[COUNT(all)];
+    int met = 0, of = 0;
 
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        bool wanted = argc == 1;
+    for (int i = 0; i < COUNT(all); i++)
+        wanted[i] = argc == 1;
+    for (int a = 1; a < argc; a++) {
+        int i = 0;
 
-        for (int a = 1; a < argc; a++)
-            wanted |= !strcmp(argv[a], all[i].name);
-        if (wanted)
-            all[i].run();
+        while (i < COUNT(all) && strcmp(argv[a], all[i].name))
+            i++;
+        if (i == COUNT(all)) {
+            fprintf(stderr, "%s: no benchmark %s\n", argv[0], argv[a]);
+            return 2;
+        }
+        wanted[i] = true;
     }
+    pthread_getaffinity_np(pthread_self(), sizeof(given), &given);
+    for (int i = 0; i < COUNT(all); i++)
+        if (wanted[i]) {
+            all[i].run();
+            unpin();
+            printf("\n");
+            fflush(stdout);
+        }
+
+    printf("targets\n");
+    for (int t = 0; t < COUNT(targets); t++)
+        for (int i = 0; i < COUNT(all); i++)
+            if (wanted[i] && strcspn(targets[t].what, ",:") == strlen(all[i].name) &&
+                !strncmp(targets[t].what, all[i].name, strlen(all[i].name))) {
+                met += print_verdict(&targets[t]);
+                of++;
+            }
+    printf("%d of %d met\n", met, of);
     return 0;
 }
