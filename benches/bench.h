@@ -21,11 +21,7 @@
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
-#ifdef RCU_NOTRACE_HAVE_EXPEDITED
 #define OURS &peer_notrace, &peer_expedited
-#else
-#define OURS &peer_notrace
-#endif
 
 /* The benchmarks, by their names on the command line. */
 void bench_section(void), bench_idle(void), bench_running(void), bench_signal(void),

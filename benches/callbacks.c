@@ -5,9 +5,7 @@
 enum { ROUNDS = 75, HEADS = 20000, THREADS = 2, PASS_ROUNDS = 9, PASS = 200000, OBJECT_BYTES = 64 };
 
 static const struct peer_callbacks *const peers[] = {
-#ifdef RCU_NOTRACE_HAVE_CALL_RCU
     &callbacks_notrace,
-#endif
     &callbacks_memb, &callbacks_bp};
 
 static void nothing(struct rcu_head *head)
@@ -121,9 +119,7 @@ void bench_callbacks(void)
     static void *first[COUNT(peers)][HEAD_BYTES / sizeof(void *)];
 
     /* The workers come into being here, by a thread that may run anywhere: theirs to inherit. */
-#ifdef RCU_NOTRACE_HAVE_CALL_RCU
     rcu_notrace_start_worker();
-#endif
     for (int p = 0; p < COUNT(peers); p++) {
         peers[p]->register_thread();
         peers[p]->enqueue(first[p], 1, nothing);

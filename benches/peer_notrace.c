@@ -13,11 +13,7 @@ int *volatile bench_pointer;
 
 DEFINE_PEER(notrace, "notrace", rcu_read_lock_notrace(), rcu_read_unlock_notrace(),
             synchronize_rcu(), rcu_register_thread(), rcu_unregister_thread());
-#ifdef RCU_NOTRACE_HAVE_EXPEDITED
 DEFINE_PEER(expedited, "expedited", rcu_read_lock_notrace(), rcu_read_unlock_notrace(),
             synchronize_rcu_expedited(), rcu_register_thread(), rcu_unregister_thread());
-#endif
-#ifdef RCU_NOTRACE_HAVE_CALL_RCU
 DEFINE_CALLBACKS(notrace, call_rcu, rcu_barrier);
-#endif
 #endif

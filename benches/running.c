@@ -63,9 +63,7 @@ static void take_turn(const struct readers *readers, const struct peer *peer, st
     after = notrace_stats();
     sum->grace_periods += (double)(after.grace_periods - before.grace_periods);
     sum->ipis += (double)(after.ipis - before.ipis);
-#ifdef RCU_NOTRACE_HAVE_SPIN_NS
     sum->spin_ns += (double)(after.spin_ns - before.spin_ns);
-#endif
 }
 
 void against_readers(const struct readers *readers)
@@ -105,9 +103,7 @@ void against_readers(const struct readers *readers)
         if (sums[p].grace_periods > 0) {
             printf("    %-10s a grace period: %.2f IPIs", readers->peer[p]->name,
                    sums[p].ipis / sums[p].grace_periods);
-#ifdef RCU_NOTRACE_HAVE_SPIN_NS
             printf(", %.1f us spun", sums[p].spin_ns / sums[p].grace_periods / 1000);
-#endif
             printf("\n");
         }
     fflush(stdout);

@@ -8,19 +8,28 @@
  *                                                 signal    under malloc's,   allocates  blocks
  *                                                 handler   loader's locks
  *   rcu_read_lock_notrace, rcu_read_unlock_notrace,
- *   rcu_read_lock_held, rcu_dereference,
- *   rcu_assign_pointer, rcu_xchg_pointer,
- *   rcu_cmpxchg_pointer                           yes       yes               no         no
- *   get_state_synchronize_rcu,
- *   poll_state_synchronize_rcu                    yes       yes               no         no
- *   rcu_notrace_get_ipi_mode, _get_stats          yes (1)   yes (1)           no         no
- *   rcu_notrace_set_ipi_mode                      no        no                no         no
- *   rcu_register_thread                           no        no                may        no
+ *   rcu_read_lock_trace, rcu_read_unlock_trace,
+ *   rcu_read_lock_held, rcu_read_lock_trace_held,
+ *   rcu_dereference, rcu_assign_pointer,
+ *   rcu_xchg_pointer, rcu_cmpxchg_pointer         yes       yes               no         no
+ *   get_state_, start_poll_, poll_state_synchronize_rcu
+ *     and their _expedited and _full forms        yes       yes               no         no
+ *   call_rcu, call_rcu_tasks_trace, free_rcu      yes       yes               no         no (3)
+ *   rcu_notrace_get_ipi_mode, _get_stats,
+ *   rcu_tasks_trace_get_stats                     yes (1)   yes (1)           no         no
+ *   rcu_notrace_set_ipi_mode, _set_exit_policy,
+ *   _set_stall_handler                            no        no                no         no
+ *   rcu_register_thread, rcu_notrace_start_worker no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
- *   synchronize_rcu, cond_synchronize_rcu         no        no                no         yes
+ *   synchronize_rcu, cond_synchronize_rcu, their
+ *   _expedited and _full forms, rcu_barrier,
+ *   synchronize_rcu_tasks_trace,
+ *   rcu_barrier_tasks_trace                       no        no                may (4)    yes
  *
  *   (1) once the library has started: its constructor ran, or a thread waited or registered
  *   (2) for another thread's scan of the registered threads, microseconds
+ *   (3) but a caller that floods sleeps for at most 0.1 s in a thousand calls: see call_rcu
+ *   (4) when callbacks wait and their worker thread is to be created
  *
  * Compile-time switches, before this header is included:
  *   RCU_NOTRACE_STATIC     librcu_notrace.a is linked into the very executable that this code
@@ -34,6 +43,17 @@
  */
 #ifndef RCU_NOTRACE_H
 #define RCU_NOTRACE_H
+
+#include <stddef.h>
+
+/* The same names in liburcu's headers, for which theirs come first (rcu_notrace/urcu.h). */
+#ifndef _URCU_CALL_RCU_H
+/* What a caller of call_rcu() provides, in the memory that is to be freed, say. 16 bytes. */
+struct rcu_head {
+    struct rcu_head *next;
+    void (*func)(struct rcu_head *head);
+};
+#endif
 
 #include <rcu_notrace/abi.h>
 
@@ -87,14 +107,18 @@ RCU_NOTRACE_STATIC_ASSERT(sizeof(struct rcu_notrace_reader) == 64 &&
                           "the library's Reader");
 
 #ifdef RCU_NOTRACE_PORTABLE
-extern __thread struct rcu_notrace_reader rcu_notrace_reader2 RCU_NOTRACE_TLS;
-#define rcu_notrace_this_reader rcu_notrace_reader2
+extern __thread struct rcu_notrace_reader rcu_notrace_reader2[2] RCU_NOTRACE_TLS;
+#define rcu_notrace_this_reader rcu_notrace_reader2[0]
+#define rcu_trace_this_reader rcu_notrace_reader2[1]
 #define RCU_NOTRACE_NESTING(word) (word)
 RCU_NOTRACE_NOPLT void rcu_notrace_lock_slow2(void);
 RCU_NOTRACE_NOPLT void rcu_notrace_unlock_slow2(void);
+RCU_NOTRACE_NOPLT void rcu_trace_lock_slow2(void);
+RCU_NOTRACE_NOPLT void rcu_trace_unlock_slow2(void);
 #else
-extern __thread struct rcu_notrace_reader rcu_notrace_reader RCU_NOTRACE_TLS;
-#define rcu_notrace_this_reader rcu_notrace_reader
+extern __thread struct rcu_notrace_reader rcu_notrace_reader[2] RCU_NOTRACE_TLS;
+#define rcu_notrace_this_reader rcu_notrace_reader[0]
+#define rcu_trace_this_reader rcu_notrace_reader[1]
 #define RCU_NOTRACE_NESTING(word) ((word)&0xffffff)
 #ifdef __clang__
 #define RCU_NOTRACE_COLD
@@ -104,11 +128,11 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader RCU_NOTRACE_TLS;
 /* A thread-local word as an operand has its address computed into a register first; where that is
  * a constant, name it. */
 #ifdef RCU_NOTRACE_STATIC
-#define RCU_NOTRACE_WORD "%%fs:rcu_notrace_reader@tpoff"
-#define RCU_NOTRACE_OPERAND
+#define RCU_NOTRACE_WORD(offset) "%%fs:rcu_notrace_reader@tpoff+" #offset
+#define RCU_NOTRACE_OPERAND(reader)
 #else
-#define RCU_NOTRACE_WORD "%0"
-#define RCU_NOTRACE_OPERAND "m"(rcu_notrace_this_reader.state)
+#define RCU_NOTRACE_WORD(offset) "%0"
+#define RCU_NOTRACE_OPERAND(reader) "m"((reader).state)
 #endif
 /* The slow paths preserve every register, so that the code around them has nothing to spill.
  * They are called past the red zone and by the GOT. */
@@ -121,6 +145,48 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader RCU_NOTRACE_TLS;
                      : "memory", "cc")
 #endif
 
+/* The read side of a flavour: its reader, that reader's offset, and its slow paths. */
+#ifdef RCU_NOTRACE_PORTABLE
+#define RCU_NOTRACE_LOCK(this_reader, offset, slow_path) \
+    do { \
+        struct rcu_notrace_reader *reader = &(this_reader); \
+        __atomic_store_n(&reader->state, __atomic_load_n(&reader->state, __ATOMIC_RELAXED) + 1, \
+                         __ATOMIC_RELAXED); \
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); \
+        if (__builtin_expect(!__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0)) \
+            slow_path##2(); \
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); \
+    } while (0)
+#define RCU_NOTRACE_UNLOCK(this_reader, offset, slow_path) \
+    do { \
+        struct rcu_notrace_reader *reader = &(this_reader); \
+        int32_t nesting = __atomic_load_n(&reader->state, __ATOMIC_RELAXED) - 1; \
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); \
+        __atomic_store_n(&reader->state, nesting, __ATOMIC_RELEASE); \
+        __atomic_signal_fence(__ATOMIC_SEQ_CST); \
+        if (__builtin_expect( \
+                nesting == 0 && !__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0)) \
+            slow_path##2(); \
+    } while (0)
+#else
+#define RCU_NOTRACE_ON_WORD(instruction, this_reader, offset, slow_path) \
+    __asm__ goto(instruction \
+                 : \
+                 : RCU_NOTRACE_OPERAND(this_reader) \
+                 : "memory", "cc" \
+                 : slow); \
+    return; \
+    slow: \
+    RCU_NOTRACE_COLD; \
+    RCU_NOTRACE_CALL(#slow_path)
+#define RCU_NOTRACE_LOCK(this_reader, offset, slow_path) \
+    RCU_NOTRACE_ON_WORD("incl " RCU_NOTRACE_WORD(offset) "\n\tjns %l[slow]", this_reader, offset, \
+                        slow_path)
+#define RCU_NOTRACE_UNLOCK(this_reader, offset, slow_path) \
+    RCU_NOTRACE_ON_WORD("decl " RCU_NOTRACE_WORD(offset) "\n\tjz %l[slow]", this_reader, offset, \
+                        slow_path)
+#endif
+
 RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 
 /* ---- the read side -------------------------------------------------------------------------- */
@@ -128,6 +194,8 @@ RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 #ifdef RCU_NOTRACE_NO_INLINE
 RCU_NOTRACE_NOPLT void rcu_read_lock_notrace(void);
 RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
+RCU_NOTRACE_NOPLT void rcu_read_lock_trace(void);
+RCU_NOTRACE_NOPLT void rcu_read_unlock_trace(void);
 #else
 
 /*
@@ -148,26 +216,7 @@ RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
  */
 RCU_NOTRACE_INLINE void rcu_read_lock_notrace(void)
 {
-#ifdef RCU_NOTRACE_PORTABLE
-    struct rcu_notrace_reader *reader = &rcu_notrace_this_reader;
-
-    __atomic_store_n(&reader->state, __atomic_load_n(&reader->state, __ATOMIC_RELAXED) + 1,
-                     __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (__builtin_expect(!__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0))
-        rcu_notrace_lock_slow2();
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-#else
-    __asm__ goto("incl " RCU_NOTRACE_WORD "\n\tjns %l[slow]"
-                 :
-                 : RCU_NOTRACE_OPERAND
-                 : "memory", "cc"
-                 : slow);
-    return;
-slow:
-    RCU_NOTRACE_COLD;
-    RCU_NOTRACE_CALL("rcu_notrace_lock_slow");
-#endif
+    RCU_NOTRACE_LOCK(rcu_notrace_this_reader, 0, rcu_notrace_lock_slow);
 }
 
 /*
@@ -189,42 +238,44 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_notrace(void)
 #ifdef RCU_NOTRACE_DEBUG
     rcu_notrace_check_unlock();
 #endif
-#ifdef RCU_NOTRACE_PORTABLE
-    {
-        struct rcu_notrace_reader *reader = &rcu_notrace_this_reader;
-        int32_t nesting = __atomic_load_n(&reader->state, __ATOMIC_RELAXED) - 1;
+    RCU_NOTRACE_UNLOCK(rcu_notrace_this_reader, 0, rcu_notrace_unlock_slow);
+}
 
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        __atomic_store_n(&reader->state, nesting, __ATOMIC_RELEASE);
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        if (__builtin_expect(
-                nesting == 0 && !__atomic_load_n(&reader->settled, __ATOMIC_RELAXED), 0))
-            rcu_notrace_unlock_slow2();
-    }
-#else
-    __asm__ goto("decl " RCU_NOTRACE_WORD "\n\tjz %l[slow]"
-                 :
-                 : RCU_NOTRACE_OPERAND
-                 : "memory", "cc"
-                 : slow);
-    return;
-slow:
-    RCU_NOTRACE_COLD;
-    RCU_NOTRACE_CALL("rcu_notrace_unlock_slow");
-#endif
+/*
+ * rcu_read_lock_trace, rcu_read_unlock_trace - a section of the second flavour
+ *
+ * For sections that may fault, block or last for long: they hold up synchronize_rcu_tasks_trace()
+ * and call_rcu_tasks_trace(), and nobody who waits for the first flavour. Everything else is as
+ * with rcu_read_lock_notrace(): context, nesting, cost. Inside, one may call synchronize_rcu().
+ *
+ * Kernel: rcu_read_lock_trace(), rcu_read_unlock_trace().
+ */
+RCU_NOTRACE_INLINE void rcu_read_lock_trace(void)
+{
+    RCU_NOTRACE_LOCK(rcu_trace_this_reader, 64, rcu_trace_lock_slow);
+}
+
+RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
+{
+    RCU_NOTRACE_UNLOCK(rcu_trace_this_reader, 64, rcu_trace_unlock_slow);
 }
 
 #endif /* RCU_NOTRACE_NO_INLINE */
 
 /*
- * rcu_read_lock_held - non-zero if the calling thread is in a section
+ * rcu_read_lock_held, rcu_read_lock_trace_held - non-zero if the calling thread is in a section
  *
- * Context: any. Cost: one load. Kernel: rcu_read_lock_held(). liburcu: rcu_read_ongoing().
+ * Context: any. Cost: one load. Kernel: the same names. liburcu: rcu_read_ongoing().
  */
 RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
 {
     return RCU_NOTRACE_NESTING(
                __atomic_load_n(&rcu_notrace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+}
+
+RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
+{
+    return RCU_NOTRACE_NESTING(__atomic_load_n(&rcu_trace_this_reader.state, __ATOMIC_RELAXED)) != 0;
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */
@@ -264,18 +315,96 @@ RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
  * Kernel: synchronize_rcu(). liburcu: synchronize_rcu().
  *
  *
+ * void synchronize_rcu_expedited(void) - the same, and in a hurry
+ *
+ * The same guarantee. A reader that stays in its section is sent a signal at once (mode auto), where
+ * synchronize_rcu() flags it remotely a few times first; and the caller spins for up to 0.2 ms before
+ * it sleeps, where synchronize_rcu() spins for as long as the last waits make it worth while. While
+ * nobody is in the way the two do the same. docs/DESIGN.md has both measured.
+ *
+ * Kernel: synchronize_rcu_expedited().
+ *
+ *
  * unsigned long get_state_synchronize_rcu(void) - a cookie: now
+ * unsigned long start_poll_synchronize_rcu(void), start_poll_synchronize_rcu_expedited(void)
+ *     - the same, and ask the worker thread for a grace period
  * int poll_state_synchronize_rcu(unsigned long cookie) - has a full grace period passed since?
- * void cond_synchronize_rcu(unsigned long cookie) - wait for one unless it has
+ * void cond_synchronize_rcu(unsigned long cookie), cond_synchronize_rcu_expedited(unsigned long cookie)
+ *     - wait for one unless it has
+ * unsigned long get_completed_synchronize_rcu(void) - a cookie for which it always has
+ * int same_state_synchronize_rcu(unsigned long, unsigned long) - are two cookies the same?
  *
  * For those who free later instead of waiting: take a cookie after the update; once the poll says
- * yes, nobody uses the old data any more. Somebody must wait for grace periods to pass:
- * synchronize_rcu() or cond_synchronize_rcu(), here or in any other thread. Cookies are good for
- * 2^62 grace periods.
+ * yes, nobody uses the old data any more. Grace periods pass while somebody waits for one, here or in
+ * any other thread; start_poll makes the worker do so (if there is one: see call_rcu). Cookies are
+ * good for 2^62 grace periods. The _full forms, which the kernel has because its cookies forget
+ * expedited grace periods, do the same here.
  *
- * Context: the first two, any; a full memory barrier and a load. The third as synchronize_rcu().
+ * Context: get_state, start_poll, poll_state: any; a full memory barrier and a load; start_poll may
+ * wake the worker, one system call. The conditions of cond_synchronize are those of synchronize_rcu().
  *
  * Kernel: the same names.
+ */
+RCU_NOTRACE_INLINE unsigned long get_completed_synchronize_rcu(void)
+{
+    return RCU_NOTRACE_COMPLETED;
+}
+
+RCU_NOTRACE_INLINE int same_state_synchronize_rcu(unsigned long a, unsigned long b)
+{
+    return a == b;
+}
+
+struct rcu_gp_oldstate {
+    unsigned long rgos_norm;
+};
+
+RCU_NOTRACE_INLINE void get_state_synchronize_rcu_full(struct rcu_gp_oldstate *cookie)
+{
+    cookie->rgos_norm = get_state_synchronize_rcu();
+}
+
+RCU_NOTRACE_INLINE void start_poll_synchronize_rcu_full(struct rcu_gp_oldstate *cookie)
+{
+    cookie->rgos_norm = start_poll_synchronize_rcu();
+}
+
+RCU_NOTRACE_INLINE void start_poll_synchronize_rcu_expedited_full(struct rcu_gp_oldstate *cookie)
+{
+    cookie->rgos_norm = start_poll_synchronize_rcu_expedited();
+}
+
+RCU_NOTRACE_INLINE int poll_state_synchronize_rcu_full(struct rcu_gp_oldstate *cookie)
+{
+    return poll_state_synchronize_rcu(cookie->rgos_norm);
+}
+
+RCU_NOTRACE_INLINE void cond_synchronize_rcu_full(struct rcu_gp_oldstate *cookie)
+{
+    cond_synchronize_rcu(cookie->rgos_norm);
+}
+
+RCU_NOTRACE_INLINE void cond_synchronize_rcu_expedited_full(struct rcu_gp_oldstate *cookie)
+{
+    cond_synchronize_rcu_expedited(cookie->rgos_norm);
+}
+
+RCU_NOTRACE_INLINE void get_completed_synchronize_rcu_full(struct rcu_gp_oldstate *cookie)
+{
+    cookie->rgos_norm = RCU_NOTRACE_COMPLETED;
+}
+
+RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldstate *a,
+                                                       const struct rcu_gp_oldstate *b)
+{
+    return a->rgos_norm == b->rgos_norm;
+}
+
+/*
+ * void synchronize_rcu_tasks_trace(void) - wait for the sections of rcu_read_lock_trace()
+ *
+ * As synchronize_rcu(), for the second flavour. Not in a section of either: who waits here may wait
+ * for somebody who waits for the first flavour. Kernel: synchronize_rcu_tasks_trace().
  *
  *
  * int rcu_notrace_set_ipi_mode(int mode) - choose how waiters reach readers
@@ -293,7 +422,68 @@ RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
  *
  * Pass sizeof(struct rcu_notrace_stats): later versions append to it. With RCU_NOTRACE_STATS=1 in
  * the environment each process prints them at exit, a line each on standard error.
+ * rcu_tasks_trace_get_stats: those of the second flavour.
  */
+
+/* ---- callbacks ------------------------------------------------------------------------------ */
+
+/*
+ * void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
+ * void call_rcu_tasks_trace(struct rcu_head *head, void (*func)(struct rcu_head *head))
+ *     - call func(head) after a grace period of the first, the second flavour
+ *
+ * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
+ * until it is called. Callbacks are called one after the other by a worker thread, which blocks all
+ * signals but the IPI; those that one thread queued, in that order. They may open sections, call
+ * call_rcu(), synchronize_rcu() and fork(), and should not take long. container_of() is up to you.
+ *
+ * Context: any. Wait-free, no memory; about 10 ns. Wakes the worker if that sleeps (a system call).
+ *
+ * The worker: call_rcu() cannot create it, because it may run under malloc's lock. The next call of
+ * synchronize_rcu(), cond_synchronize_rcu(), rcu_barrier() or rcu_register_thread() by any thread
+ * does, and so does the exit of a thread that was a reader. A program that calls nothing but
+ * call_rcu() calls rcu_notrace_start_worker() once.
+ *
+ * Floods: while more than 65,536 callbacks wait in the caller's queue (one of 64), every thousandth
+ * call of that queue's threads sleeps for 5 ms times the number of such loads, 0.1 s at most, or until
+ * the worker has finished a round; but not in a section, which the callbacks would wait for. So what
+ * waits is bounded by a few times 65,536 for each thread that floods.
+ *
+ * fork: what waits is called once in the parent and once in the child, on its copy; there a worker
+ * is created as above. fork() waits for a callback that runs to return, for 0.1 s at most; one that
+ * takes longer is not called in the child, nor is one that forks called there again. A child of
+ * _Fork() or of a raw clone may lose callbacks that its parent's worker was just sorting.
+ *
+ * Exit: see rcu_notrace_set_exit_policy().
+ *
+ * Kernel and liburcu: call_rcu().
+ *
+ *
+ * free_rcu(p, member) - free(p) after a grace period; member is the struct rcu_head in *p, in its
+ *     first 4096 bytes (-EINVAL and a message otherwise). As call_rcu(). Kernel: kfree_rcu().
+ *
+ *
+ * void rcu_barrier(void), void rcu_barrier_tasks_trace(void)
+ *     - wait until all callbacks that were queued before have returned
+ *
+ * Context: as synchronize_rcu(); in a callback: message and abort. Where no thread can be created, the
+ * caller runs the callbacks. Kernel and liburcu: rcu_barrier().
+ *
+ *
+ * int rcu_notrace_start_worker(void) - create the worker thread of call_rcu() now
+ *
+ * Optional; see call_rcu(). Returns 0, or -EAGAIN with a message. May allocate.
+ * liburcu: get_default_call_rcu_data().
+ *
+ *
+ * int rcu_notrace_set_exit_policy(int policy) - what becomes of callbacks that wait at exit(3)
+ *
+ * RCU_NOTRACE_EXIT_LEAVE (the default): they are not called. RCU_NOTRACE_EXIT_RUN: they are, after
+ * the program's own exit handlers; exit() then waits for sections of other threads. _exit(), exec and
+ * signals never run them. The environment variable RCU_NOTRACE_EXIT (leave, run) chooses at the
+ * start. Returns 0, or -EINVAL with a message.
+ */
+#define free_rcu(p, member) rcu_notrace_free(&(p)->member, offsetof(__typeof__(*(p)), member))
 
 /* ---- pointers ------------------------------------------------------------------------------- */
 
@@ -354,6 +544,25 @@ RCU_NOTRACE_INLINE void class_rcu_notrace_destructor(class_rcu_notrace_t *sectio
 {
     (void)section;
     rcu_read_unlock_notrace();
+}
+
+/* guard(rcu_tasks_trace)(): a section of the second flavour. */
+typedef struct {
+    char unused;
+} class_rcu_tasks_trace_t;
+
+RCU_NOTRACE_INLINE class_rcu_tasks_trace_t class_rcu_tasks_trace_constructor(void)
+{
+    class_rcu_tasks_trace_t section = {0};
+
+    rcu_read_lock_trace();
+    return section;
+}
+
+RCU_NOTRACE_INLINE void class_rcu_tasks_trace_destructor(class_rcu_tasks_trace_t *section)
+{
+    (void)section;
+    rcu_read_unlock_trace();
 }
 
 #define RCU_NOTRACE_PASTE2(a, b) a##b

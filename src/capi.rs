@@ -8,14 +8,16 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use crate::bug;
-use crate::flavour::NOTRACE;
+use crate::callback::{self, Head, MOST_OFFSET};
+use crate::flavour::{self, Flavour, NOTRACE, TRACE};
+use crate::grace_period::Urgency;
 use crate::ipi::{self, Mode};
-use crate::reader::Reader;
+use crate::reader::{busy, Reader, PROBATION};
 use crate::section;
+use crate::seq::COMPLETED;
 use crate::stats::rcu_notrace_stats;
 use crate::word::Word;
-use crate::{start, sys};
+use crate::{bug, exit, start, sys};
 
 /// Barrier by membarrier(2), signals to readers that stay in a section.
 pub const RCU_NOTRACE_IPI_AUTO: c_int = 0;
@@ -24,7 +26,10 @@ pub const RCU_NOTRACE_IPI_SIGNAL: c_int = 1;
 /// Barrier by membarrier(2), requests flagged remotely, no signal ever.
 pub const RCU_NOTRACE_IPI_MEMBARRIER: c_int = 2;
 
-/// A thread's block. The inlined read side knows its first two words; the rest is the library's.
+/// A cookie for which a grace period has always passed.
+pub const RCU_NOTRACE_COMPLETED: c_ulong = 1;
+
+/// A thread's reader of a flavour. The inlined read side knows its first two words; the rest is the library's.
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct rcu_notrace_reader {
@@ -41,6 +46,8 @@ const _: () = {
     assert!(core::mem::offset_of!(Reader, word) == 0);
     assert!(core::mem::offset_of!(rcu_notrace_reader, settled) == 4);
     assert!(size_of::<Word>() == 8);
+    assert!(RCU_NOTRACE_EXIT_LEAVE == exit::LEAVE && RCU_NOTRACE_EXIT_RUN == exit::RUN);
+    assert!(RCU_NOTRACE_COMPLETED == COMPLETED);
     assert!(RCU_NOTRACE_IPI_AUTO == Mode::Auto as c_int);
     assert!(RCU_NOTRACE_IPI_SIGNAL == Mode::Signal as c_int);
     assert!(RCU_NOTRACE_IPI_MEMBARRIER == Mode::Membarrier as c_int);
@@ -49,13 +56,13 @@ const _: () = {
 /// The read side's lock, as a function.
 #[no_mangle]
 pub extern "C" fn rcu_read_lock_notrace() {
-    Word::lock_current_thread();
+    Word::lock_current_thread(&NOTRACE);
 }
 
 /// The read side's unlock, as a function.
 #[no_mangle]
 pub extern "C" fn rcu_read_unlock_notrace() {
-    Word::unlock_current_thread();
+    Word::unlock_current_thread(&NOTRACE);
 }
 
 /// Ends the process with a message unless the caller is in a section.
@@ -73,13 +80,31 @@ pub extern "C" fn rcu_read_lock_held() -> c_int {
 /// Waits for a grace period.
 #[no_mangle]
 pub extern "C" fn synchronize_rcu() {
-    NOTRACE.synchronize();
+    NOTRACE.synchronize(Urgency::Normal);
+}
+
+/// Waits for a grace period, which is hurried along.
+#[no_mangle]
+pub extern "C" fn synchronize_rcu_expedited() {
+    NOTRACE.synchronize(Urgency::Expedited);
 }
 
 /// A cookie: a grace period from now on.
 #[no_mangle]
 pub extern "C" fn get_state_synchronize_rcu() -> c_ulong {
     NOTRACE.state()
+}
+
+/// A cookie, and the worker starts a grace period.
+#[no_mangle]
+pub extern "C" fn start_poll_synchronize_rcu() -> c_ulong {
+    NOTRACE.start_poll(Urgency::Normal)
+}
+
+/// A cookie, and the worker starts a grace period, which is hurried along.
+#[no_mangle]
+pub extern "C" fn start_poll_synchronize_rcu_expedited() -> c_ulong {
+    NOTRACE.start_poll(Urgency::Expedited)
 }
 
 /// Non-zero if a grace period has passed since the cookie was taken.
@@ -91,28 +116,160 @@ pub extern "C" fn poll_state_synchronize_rcu(cookie: c_ulong) -> c_int {
 /// Waits for a grace period unless one has passed since the cookie was taken.
 #[no_mangle]
 pub extern "C" fn cond_synchronize_rcu(cookie: c_ulong) {
-    NOTRACE.synchronize_since(cookie);
+    NOTRACE.synchronize_since(cookie, Urgency::Normal);
+}
+
+/// Likewise, and the grace period is hurried along.
+#[no_mangle]
+pub extern "C" fn cond_synchronize_rcu_expedited(cookie: c_ulong) {
+    NOTRACE.synchronize_since(cookie, Urgency::Expedited);
+}
+
+/// What callers of `call_rcu()` provide; `include/rcu_notrace.h` defines it for C.
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct rcu_head {
+    next: *mut rcu_head,
+    func: Option<unsafe extern "C" fn(*mut rcu_head)>,
+}
+
+const _: () = assert!(size_of::<rcu_head>() == size_of::<Head>());
+
+/// Calls `func(head)` after a grace period.
+///
+/// # Safety
+/// The head stays where it is, and untouched, until it is called.
+#[no_mangle]
+pub unsafe extern "C" fn call_rcu(
+    head: *mut rcu_head,
+    func: Option<unsafe extern "C" fn(*mut rcu_head)>,
+) {
+    // SAFETY: the caller's.
+    unsafe { queue(&NOTRACE, head, func) }
+}
+
+unsafe fn queue(
+    flavour: &Flavour,
+    head: *mut rcu_head,
+    func: Option<unsafe extern "C" fn(*mut rcu_head)>,
+) {
+    match func {
+        // SAFETY: the caller's.
+        Some(func) if !head.is_null() => unsafe { flavour.call(head.cast(), func as usize) },
+        _ => bug::die(&[b"call_rcu() without a head or without a function"]),
+    }
+}
+
+/// Frees the block of malloc's in which `head` lies, `offset` bytes from its beginning, after a
+/// grace period: 0, or -EINVAL for an offset of 4096 or more.
+///
+/// # Safety
+/// As it says; and the block is not touched from now on.
+#[no_mangle]
+pub unsafe extern "C" fn rcu_notrace_free(head: *mut rcu_head, offset: usize) -> c_int {
+    if offset > MOST_OFFSET {
+        bug::warn(&[b"free_rcu(): the head must lie in the first 4096 bytes of its block"]);
+        return -libc::EINVAL;
+    }
+    // SAFETY: the caller's.
+    unsafe { NOTRACE.call(head.cast(), offset + 1) };
+    0
+}
+
+/// Waits until all callbacks that were queued before have run.
+#[no_mangle]
+pub extern "C" fn rcu_barrier() {
+    NOTRACE.barrier();
+}
+
+/// Creates the worker threads now: 0, or -EAGAIN.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_start_worker() -> c_int {
+    start::ensure();
+    if NOTRACE.callbacks.worker.start(&NOTRACE) {
+        0
+    } else {
+        -libc::EAGAIN
+    }
+}
+
+/// Callbacks that wait when the process exits are left alone.
+pub const RCU_NOTRACE_EXIT_LEAVE: c_int = 0;
+/// They are run by exit(3), after the program's own exit handlers.
+pub const RCU_NOTRACE_EXIT_RUN: c_int = 1;
+
+/// Chooses what becomes of callbacks at exit: 0, or -EINVAL.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_set_exit_policy(policy: c_int) -> c_int {
+    start::ensure();
+    if exit::set_policy(policy) {
+        return 0;
+    }
+    bug::warn(&[b"rcu_notrace_set_exit_policy(): no such policy"]);
+    -libc::EINVAL
 }
 
 /// Registers the calling thread now.
 #[no_mangle]
 pub extern "C" fn rcu_register_thread() {
     start::ensure();
-    Reader::current().register();
+    callback::at_safe_point();
+    NOTRACE.reader().register(&NOTRACE);
+    // The exit hook is armed, so the first section of the other flavour may join.
+    TRACE.reader().probation.store(PROBATION, Relaxed);
 }
 
 /// Unregisters the calling thread, until its next section.
 #[no_mangle]
 pub extern "C" fn rcu_unregister_thread() {
-    let me = Reader::current();
-    let why = if me.state().in_section() {
+    let why = if flavour::ALL.iter().any(|flavour| flavour.reader().state(flavour).in_section()) {
         b"inside a read-side critical section".as_slice()
-    } else if me.busy.load(Relaxed) != 0 {
+    } else if busy::of_this_thread().load(Relaxed) != 0 {
         b"in a signal handler that interrupted RCU itself"
     } else {
-        return me.leave(&NOTRACE, false);
+        for flavour in flavour::ALL {
+            flavour.reader().leave(flavour, false);
+        }
+        return;
     };
     bug::die_in_thread(sys::gettid(), &[b"rcu_unregister_thread() ", why])
+}
+
+/// The read side of the flavour for sections that may block for long.
+#[no_mangle]
+pub extern "C" fn rcu_read_lock_trace() {
+    Word::lock_current_thread(&TRACE);
+}
+
+/// Its unlock.
+#[no_mangle]
+pub extern "C" fn rcu_read_unlock_trace() {
+    Word::unlock_current_thread(&TRACE);
+}
+
+/// Waits for a grace period of that flavour.
+#[no_mangle]
+pub extern "C" fn synchronize_rcu_tasks_trace() {
+    TRACE.synchronize(Urgency::Normal);
+}
+
+/// Calls `func(head)` after a grace period of that flavour.
+///
+/// # Safety
+/// As [`call_rcu`].
+#[no_mangle]
+pub unsafe extern "C" fn call_rcu_tasks_trace(
+    head: *mut rcu_head,
+    func: Option<unsafe extern "C" fn(*mut rcu_head)>,
+) {
+    // SAFETY: the caller's.
+    unsafe { queue(&TRACE, head, func) }
+}
+
+/// Waits until all callbacks of that flavour that were queued before have run.
+#[no_mangle]
+pub extern "C" fn rcu_barrier_tasks_trace() {
+    TRACE.barrier();
 }
 
 /// Chooses the IPI mode: 0, or a negated errno.
@@ -144,7 +301,22 @@ pub extern "C" fn rcu_notrace_get_ipi_mode() -> c_int {
 /// `stats` points to `size` writable bytes.
 #[no_mangle]
 pub unsafe extern "C" fn rcu_notrace_get_stats(stats: *mut rcu_notrace_stats, size: usize) {
-    let now = NOTRACE.stats.read();
+    // SAFETY: the caller's.
+    unsafe { copy_stats(&NOTRACE, stats, size) }
+}
+
+/// Those of the flavour for sections that may block for long.
+///
+/// # Safety
+/// As [`rcu_notrace_get_stats`].
+#[no_mangle]
+pub unsafe extern "C" fn rcu_tasks_trace_get_stats(stats: *mut rcu_notrace_stats, size: usize) {
+    // SAFETY: the caller's.
+    unsafe { copy_stats(&TRACE, stats, size) }
+}
+
+unsafe fn copy_stats(flavour: &Flavour, stats: *mut rcu_notrace_stats, size: usize) {
+    let now = flavour.stats();
     let known = size.min(size_of::<rcu_notrace_stats>());
     // SAFETY: `known` bytes are within `now` and, by the caller, `size` within `stats`.
     unsafe {
@@ -214,4 +386,18 @@ pub extern "C" fn rcu_notrace_lock_slow2() {
 #[no_mangle]
 pub extern "C" fn rcu_notrace_unlock_slow2() {
     crate::reader::unlock_slow();
+}
+
+/// The portable read side's way into the slow path of the other flavour's lock.
+#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+#[no_mangle]
+pub extern "C" fn rcu_trace_lock_slow2() {
+    crate::reader::trace_lock_slow();
+}
+
+/// The portable read side's way into the slow path of the other flavour's unlock.
+#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+#[no_mangle]
+pub extern "C" fn rcu_trace_unlock_slow2() {
+    crate::reader::trace_unlock_slow();
 }

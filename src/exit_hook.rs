@@ -14,8 +14,9 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::flavour::NOTRACE;
-use crate::reader::{hook, Reader};
+use crate::callback;
+use crate::flavour;
+use crate::reader::hook;
 use crate::sys;
 
 /// Our key and one, once it exists.
@@ -36,17 +37,18 @@ pub fn start() {
 }
 
 /// Arms the hook for this thread if that is certain not to allocate. True if it is armed.
-pub fn arm_without_allocating(reader: &Reader) -> bool {
-    set(reader, KEYS_WITHOUT_ALLOCATION)
+pub fn arm_without_allocating() -> bool {
+    set(KEYS_WITHOUT_ALLOCATION)
 }
 
 /// Arms the hook for this thread. May allocate.
-pub fn arm(reader: &Reader) {
-    set(reader, u32::MAX);
+pub fn arm() {
+    set(u32::MAX);
 }
 
-fn set(reader: &Reader, keys: u32) -> bool {
-    if reader.hook.load(Relaxed) == hook::ARMED {
+fn set(keys: u32) -> bool {
+    let hook = hook::of_this_thread();
+    if hook.load(Relaxed) == hook::ARMED {
         return true;
     }
     let key = match KEY.load(Acquire) {
@@ -58,29 +60,32 @@ fn set(reader: &Reader, keys: u32) -> bool {
     }
     // Somebody may have interposed the setter and trace it: the sections of that call find ARMING
     // and stay transient.
-    if let Err(now) = reader.hook.compare_exchange(hook::NONE, hook::ARMING, SeqCst, Relaxed) {
+    if let Err(now) = hook.compare_exchange(hook::NONE, hook::ARMING, SeqCst, Relaxed) {
         return now == hook::ARMED;
     }
     // SAFETY: a valid key, and a value that the destructor does not follow.
-    let armed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(reader).cast()) } == 0;
-    reader.hook.store(if armed { hook::ARMED } else { hook::NONE }, Relaxed);
+    let armed = unsafe { libc::pthread_setspecific(key, ptr::from_ref(hook).cast()) } == 0;
+    hook.store(if armed { hook::ARMED } else { hook::NONE }, Relaxed);
     armed
 }
 
 /// This thread is about to end. Sections entered from here on (other destructors, a traced
 /// `free`) are transient.
 extern "C" fn on_thread_exit(_: *mut c_void) {
-    let reader = Reader::current();
-    let died_inside = reader.state().in_section();
-    if died_inside {
-        bug::warn_of_thread(
-            sys::gettid(),
-            b" exits inside a read-side critical section, which ends here",
-        );
+    for flavour in flavour::ALL {
+        let reader = flavour.reader();
+        let died_inside = reader.state(flavour).in_section();
+        if died_inside {
+            bug::warn_of_thread(
+                sys::gettid(),
+                b" exits inside a read-side critical section, which ends here",
+            );
+        }
+        reader.leave(flavour, true);
+        if died_inside {
+            reader.word.reset();
+            flavour.transient.exit(reader, flavour);
+        }
     }
-    reader.leave(&NOTRACE, true);
-    if died_inside {
-        reader.word.reset();
-        NOTRACE.transient.exit(reader);
-    }
+    callback::at_safe_point();
 }

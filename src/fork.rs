@@ -10,7 +10,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use crate::flavour::{Flavour, NOTRACE};
+use crate::flavour::{self, Flavour};
 use crate::reader::{ipi as ipi_state, mark, Reader};
 use crate::sys;
 use crate::{bug, ipi};
@@ -36,9 +36,9 @@ pub fn is_our_process() -> bool {
 /// Prepares for both ways of learning of a fork. Once.
 pub fn start() {
     PROCESS.store(sys::getpid(), Relaxed);
-    // SAFETY: the handler may run in a child between fork and anything: it touches our own
-    // statics and this thread's reader.
-    unsafe { libc::pthread_atfork(None, None, Some(announced)) };
+    // SAFETY: the handlers may run between fork and anything: they touch our own statics and this
+    // thread's readers.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(announced)) };
     if let Some(page) = sys::map(PAGE) {
         if sys::wipe_on_fork(page.as_ptr(), PAGE) {
             let witness = page.as_ptr().cast::<AtomicU32>();
@@ -83,6 +83,19 @@ fn start_over_unannounced(witness: &AtomicU32) {
     in_child();
 }
 
+/// A fork is about to happen: the callbacks' lists shall be whole in the child.
+extern "C" fn prepare() {
+    for flavour in flavour::ALL {
+        flavour.callbacks.hold(flavour);
+    }
+}
+
+extern "C" fn parent() {
+    for flavour in flavour::ALL {
+        flavour.callbacks.release(flavour);
+    }
+}
+
 extern "C" fn announced() {
     // Unless an earlier handler of somebody's called us, and we have started over already.
     let known = witness().is_some_and(|witness| witness.swap(1, SeqCst) != 0);
@@ -96,27 +109,32 @@ fn in_child() {
         return;
     }
     ipi::after_fork();
-    let me = Reader::current();
+    for flavour in flavour::ALL {
+        start_over(flavour, flavour.reader());
+    }
+    // Last: from here on other threads of the child may join.
+    PROCESS.store(sys::getpid(), SeqCst);
+}
+
+/// Forgets every thread but the current one, `me`, which keeps its section and its registration.
+fn start_over(flavour: &Flavour, me: &Reader) {
     if me.tid.load(Relaxed) != 0 {
         me.tid.store(sys::gettid(), Relaxed);
     }
     me.request.store(0, Relaxed);
     me.ipi.store(ipi_state::NONE, Relaxed);
     me.next.store(ptr::null_mut(), Relaxed);
-    start_over(&NOTRACE, me);
-    // Last: from here on other threads of the child may join.
-    PROCESS.store(sys::getpid(), SeqCst);
-}
-
-/// Forgets every thread but `me`, which keeps its section and its registration.
-fn start_over(flavour: &Flavour, me: &Reader) {
     // A waiter of the parent may have been about to park this reader, or to take that back.
     let _ = me.unpark();
     let listed = matches!(me.mark.load(Relaxed), mark::REGISTERED | mark::JOINING);
     flavour.registry.reset(listed.then_some(me));
     flavour.transient.reset(me);
     flavour.holdouts.reset(0);
+    flavour.boost.reset();
     flavour.seq.reset();
-    flavour.leader.reset();
+    flavour.leader.reset(false);
+    flavour.urgent.store(0, SeqCst);
+    flavour.callers.store(0, SeqCst);
     flavour.sleepers.store(0, SeqCst);
+    flavour.callbacks.reset(flavour);
 }

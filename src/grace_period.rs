@@ -9,7 +9,9 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::flavour::Flavour;
+use crate::callback;
+use crate::flavour::{self, Flavour};
+use crate::holdout::Wait;
 use crate::ipi;
 use crate::reader::{busy, mark, Reader};
 use crate::registry::{Entry, Roster};
@@ -17,13 +19,9 @@ use crate::stats::count;
 use crate::sys::{self, futex};
 use crate::word::State;
 
-/// How long a waiter samples readers in short sections, and how long it spins for reports, before
-/// it pays for signals and sleep: about what an IPI costs (`make bench`: a signal's round trip).
-const SPIN_NS: u64 = 20_000;
-
-/// How long a signal may go unanswered before its thread is flagged remotely.
-const FIRST_PATIENCE_NS: u64 = 1_000_000;
-const LAST_PATIENCE_NS: u64 = 100_000_000;
+/// How long a waiter samples readers in short sections before it pays for more barriers, signals
+/// and sleep: about what an IPI costs (`make bench`: a signal's round trip).
+pub const SPIN_NS: u64 = 20_000;
 
 /// A reader that was outside at this many grace periods in a row is parked. Its next lock then
 /// costs about 0.1 us more, so an eighth of that a grace period at most.
@@ -31,7 +29,7 @@ const PARK_AFTER: u32 = 8;
 
 /// What a look at a reader, after the barrier, says about it.
 #[derive(PartialEq)]
-enum Look {
+pub enum Look {
     /// Not in a section that is older than the grace period.
     Quiescent,
     /// Asked, and flagged for good: it will report.
@@ -40,17 +38,35 @@ enum Look {
     Straggler,
 }
 
+/// How soon a caller wants its grace period.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Urgency {
+    /// Signals and sleep only where flags do not do.
+    Normal,
+    /// Signals at once, and more processor time.
+    Expedited,
+}
+
 impl Flavour {
     /// Waits until every section that is open now has ended.
-    pub fn synchronize(&self) {
-        let me = Reader::current();
-        refuse_deadlock(me);
+    pub fn synchronize(&self, urgency: Urgency) {
+        refuse_deadlock(self, self.names.synchronize);
         crate::start::ensure();
+        callback::at_safe_point();
         // The caller's updates come before the snapshot of the sequence: who finds the sequence
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
         let goal = self.seq.snap();
-        let before = me.busy.fetch_or(busy::WAITING, Relaxed);
+        let busy = busy::of_this_thread();
+        let before = busy.fetch_or(busy::WAITING, Relaxed);
+        if urgency == Urgency::Expedited {
+            // Whoever leads, for us too, hurries.
+            self.urgent.fetch_add(1, SeqCst);
+        }
+        if self.callers.fetch_add(1, SeqCst) > 0 {
+            // Who leads again and again while others come and go shares with few.
+            sys::sched_yield();
+        }
         loop {
             let ended = self.ended.load(SeqCst);
             if self.seq.done(goal) {
@@ -60,7 +76,7 @@ impl Flavour {
             if self.leader.try_lock() {
                 let led = !self.seq.done(goal);
                 if led {
-                    self.run(me);
+                    self.run();
                 }
                 self.leader.unlock();
                 // After the unlock: a caller that found the lock taken sleeps on the old count,
@@ -72,16 +88,42 @@ impl Flavour {
                 if led {
                     break;
                 }
-            } else {
+            } else if !self.yield_to_leader(goal) {
                 // LEADER: the count was read before the lock was found taken.
                 self.sleepers.fetch_add(1, SeqCst);
                 futex::wait(&self.ended, ended, 0);
                 self.sleepers.fetch_sub(1, SeqCst);
             }
         }
-        me.busy.store(before, Relaxed);
+        if urgency == Urgency::Expedited {
+            self.urgent.fetch_sub(1, SeqCst);
+        }
+        self.callers.fetch_sub(1, SeqCst);
+        busy.store(before, Relaxed);
         // What the caller does next (freeing, say) comes after the last section's last load.
         fence(SeqCst);
+    }
+
+    /// Lets others run for a while: a grace period is mostly over before a sleeper would be asleep
+    /// and awake again. True if it is worth looking again.
+    fn yield_to_leader(&self, goal: u64) -> bool {
+        let start = sys::monotonic_ns();
+        while sys::monotonic_ns().wrapping_sub(start) < SPIN_NS {
+            sys::sched_yield();
+            if self.seq.done(goal) || !self.leader.is_taken() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How soon the grace period that runs is wanted.
+    pub fn urgency(&self) -> Urgency {
+        if self.urgent.load(Relaxed) != 0 {
+            Urgency::Expedited
+        } else {
+            Urgency::Normal
+        }
     }
 
     /// A cookie for [`poll`](Self::poll): a grace period from now on.
@@ -102,22 +144,24 @@ impl Flavour {
     }
 
     /// Waits for one unless it has.
-    pub fn synchronize_since(&self, cookie: u64) {
+    pub fn synchronize_since(&self, cookie: u64, urgency: Urgency) {
         if !self.poll(cookie) {
-            self.synchronize();
+            self.synchronize(urgency);
         }
     }
 
     /// One grace period. The caller leads.
-    fn run(&self, me: &Reader) {
+    fn run(&self) {
         self.seq.start();
+        let mut wait = Wait::new();
         // GP-START: the updates, a full fence, then the counts and the chain of newcomers. Their
         // partners are TRANSIENT and NEWCOMER: a section that did not see the updates is seen.
         fence(SeqCst);
         // Before the newcomers are taken in: a reader on its way into the registry stays counted
         // until it is there, so it is found by one or the other.
-        if self.transient.wait(SPIN_NS) {
+        if self.transient.is_any() {
             count(&self.stats.transient_waits);
+            self.transient.wait(|side| self.await_transient(side, &mut wait));
         }
         let tag = self.seq.tag();
         // One for ourselves, so that no report finds the count zero before all are asked.
@@ -133,19 +177,15 @@ impl Flavour {
         };
         if barrier {
             let stragglers = self.snapshot(&mut roster, tag);
-            let stragglers = self.sample(&mut roster, tag, stragglers);
-            if ipi::mode() == ipi::Mode::Auto {
-                self.interrupt(&mut roster, tag, stragglers);
-            } else {
-                self.flag(&mut roster, tag, stragglers);
-            }
+            self.settle_stragglers(&mut roster, tag, stragglers, &mut wait);
         } else {
-            self.interrupt_everybody(&mut roster, tag, me);
+            self.interrupt_everybody(&mut roster, tag);
         }
         drop(roster);
-        self.await_holdouts(tag);
+        self.holdouts.finish();
+        self.await_holdouts(tag, &mut wait);
         self.seq.end();
-        count(&self.stats.grace_periods);
+        wait.book(self);
     }
 
     /// Before the barrier, and so before anything is certain: flags those that will most likely
@@ -157,7 +197,8 @@ impl Flavour {
             if entry.quiet >= PARK_AFTER {
                 entry.parking = true;
                 reader.word.flag();
-            } else if entry.quiet == 0 && reader.is_registered() && reader.state().in_section() {
+            } else if entry.quiet == 0 && reader.is_registered() && reader.state(self).in_section()
+            {
                 self.ask(entry, tag);
                 reader.word.flag();
             }
@@ -201,14 +242,14 @@ impl Flavour {
     /// Parks a reader whose flag the barrier made stable, if it is outside. True if the registry
     /// shall forget it.
     fn try_park(&self, reader: &Reader) -> bool {
-        let parkable = reader.state() == State::OUTSIDE_FLAGGED
-            || (cfg!(broken = "park-unflagged") && !reader.state().in_section());
+        let parkable = reader.state(self) == State::OUTSIDE_FLAGGED
+            || (cfg!(broken = "park-unflagged") && !reader.state(self).in_section());
         if !parkable || !reader.park() {
             return false;
         }
         // PARK: the mark, a full fence, then the word; see `Reader::lock_slow`.
         fence(SeqCst);
-        if reader.state() == State::OUTSIDE_FLAGGED
+        if reader.state(self) == State::OUTSIDE_FLAGGED
             || cfg!(broken = "park-unflagged")
             || !reader.unpark()
         {
@@ -219,12 +260,12 @@ impl Flavour {
     }
 
     /// What the reader's word says, a heavy barrier having passed since the grace period began.
-    fn look(&self, entry: &Entry, tag: u32) -> Look {
+    pub fn look(&self, entry: &Entry, tag: u32) -> Look {
         let reader = entry.reader();
         if entry.asked == tag && reader.request.load(SeqCst) != tag {
             return Look::Quiescent;
         }
-        let state = reader.state();
+        let state = reader.state(self);
         // A reader that is just joining or leaving counts its sections as transient; those that
         // are older than this grace period have been waited for (JOIN).
         if !state.in_section() || !reader.is_registered() {
@@ -239,112 +280,8 @@ impl Flavour {
         Look::Straggler
     }
 
-    /// Samples the stragglers for a while: a short section ends sooner than an IPI arrives.
-    /// Answers how many remain, at the front.
-    fn sample(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) -> usize {
-        if stragglers == 0 {
-            return 0;
-        }
-        let start = sys::monotonic_ns();
-        loop {
-            for _ in 0..8 {
-                stragglers = self.settle(roster, tag, stragglers);
-                if stragglers == 0 {
-                    return 0;
-                }
-                core::hint::spin_loop();
-            }
-            if sys::monotonic_ns().wrapping_sub(start) > SPIN_NS {
-                return stragglers;
-            }
-        }
-    }
-
-    /// Looks at the first `stragglers` once more, and answers how many of them still are.
-    fn settle(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) -> usize {
-        let mut index = 0;
-        while index < stragglers {
-            let Some(entry) = roster.entries().get(index) else { break };
-            if self.look(entry, tag) == Look::Straggler {
-                index += 1;
-            } else {
-                stragglers -= 1;
-                roster.swap(index, stragglers);
-            }
-        }
-        stragglers
-    }
-
-    /// Sends each of the first `stragglers` readers an IPI, unless its section ended meanwhile.
-    fn interrupt(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) {
-        let mut index = 0;
-        while index < stragglers {
-            let Some(entry) = roster.entries().get_mut(index) else { break };
-            // A flag counts only if the request was there when the barrier passed (FLAG-REQUEST).
-            let fresh = entry.asked != tag;
-            self.ask(entry, tag);
-            let silent = match self.look(entry, tag) {
-                Look::Quiescent => false,
-                Look::Holdout => fresh,
-                Look::Straggler => true,
-            };
-            if silent && ipi::send(self, entry.reader(), false) == Err(libc::ESRCH) {
-                self.bury(roster, index, tag);
-                stragglers -= 1;
-                roster.swap(index, stragglers);
-                continue;
-            }
-            index += 1;
-        }
-    }
-
-    /// Sends every reader but `me` an IPI, because there is no other barrier.
-    fn interrupt_everybody(&self, roster: &mut Roster, tag: u32, me: &Reader) {
-        let mut index = 0;
-        while let Some(entry) = roster.entries().get_mut(index) {
-            let seen = *entry;
-            let reader = seen.reader();
-            match reader.mark.load(SeqCst) {
-                mark::REGISTERED if !core::ptr::eq(me, reader) => {
-                    let outside = !reader.state().in_section();
-                    entry.quiet = if outside { entry.quiet.saturating_add(1) } else { 0 };
-                    let may_park = entry.quiet > PARK_AFTER;
-                    self.ask(entry, tag);
-                    if ipi::send(self, reader, may_park) == Err(libc::ESRCH) {
-                        self.bury(roster, index, tag);
-                        continue;
-                    }
-                }
-                mark::PARKED => {
-                    self.withdraw(entry, tag);
-                    roster.remove_at(index);
-                    continue;
-                }
-                // The caller itself is outside; one that joins or leaves is counted as transient.
-                _ => self.withdraw(entry, tag),
-            }
-            index += 1;
-        }
-    }
-
-    /// Flags the first `stragglers` readers remotely until each flag sticks, or its reader is
-    /// seen outside. Every round ends in a barrier, after which a flag that is there is stable
-    /// (REMOTE-FLAG).
-    fn flag(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) {
-        while stragglers != 0 {
-            for entry in roster.entries().iter_mut().take(stragglers) {
-                self.ask(entry, tag);
-                entry.reader().word.flag();
-            }
-            if !ipi::heavy_barrier(self) {
-                return;
-            }
-            stragglers = self.settle(roster, tag, stragglers);
-        }
-    }
-
     /// Posts the request of this grace period, once.
-    fn ask(&self, entry: &mut Entry, tag: u32) {
+    pub fn ask(&self, entry: &mut Entry, tag: u32) {
         if entry.asked == tag {
             return;
         }
@@ -359,7 +296,7 @@ impl Flavour {
     }
 
     /// Takes the request back, if it is still there, from a reader that was seen quiescent.
-    fn withdraw(&self, entry: &Entry, tag: u32) {
+    pub fn withdraw(&self, entry: &Entry, tag: u32) {
         if entry.asked != tag {
             return;
         }
@@ -367,85 +304,20 @@ impl Flavour {
             self.holdouts.finish();
         }
     }
-
-    /// A registered thread is gone without our exit hook having run: a raw exit system call, which
-    /// leaves the thread's stack and TLS in place until somebody joins it.
-    fn bury(&self, roster: &mut Roster, index: usize, tag: u32) {
-        if let Some(&entry) = roster.entries().get(index) {
-            if entry.reader().state().in_section() {
-                bug::warn_of_thread(
-                    entry.reader().tid.load(Relaxed),
-                    b" died inside a read-side critical section, which ends with it",
-                );
-            }
-            self.withdraw(&entry, tag);
-        }
-        roster.remove_at(index);
-        count(&self.stats.died);
-    }
-
-    /// Waits for the reports; readers that do not answer are flagged.
-    fn await_holdouts(&self, tag: u32) {
-        self.holdouts.finish();
-        let mut patience = FIRST_PATIENCE_NS;
-        // REPORT: the count that we see at zero was counted down by full fences, each after the
-        // last load of its section.
-        while !self.holdouts.wait(SPIN_NS, patience) {
-            self.rescue(tag);
-            patience = (2 * patience).min(LAST_PATIENCE_NS);
-        }
-    }
-
-    /// Looks after the readers that have not reported: the dead are buried, and whoever is not
-    /// flagged by now (its signal blocked, stolen, or long in coming) is flagged remotely, where
-    /// there is a barrier to do it by. Where there is none, the signal is sent again.
-    fn rescue(&self, tag: u32) {
-        let mut roster = self.registry.lock();
-        let mut silent = 0;
-        let mut index = 0;
-        while let Some(&entry) = roster.entries().get(index) {
-            let reader = entry.reader();
-            if entry.asked == tag && reader.request.load(SeqCst) == tag {
-                if ipi::is_dead(reader) {
-                    self.bury(&mut roster, index, tag);
-                    continue;
-                }
-                let state = reader.state();
-                if !(state.flagged && state.in_section()) {
-                    roster.swap(index, silent);
-                    silent += 1;
-                }
-            }
-            index += 1;
-        }
-        if silent == 0 {
-            return;
-        }
-        if ipi::heavy_barrier(self) {
-            let stragglers = self.settle(&mut roster, tag, silent);
-            self.stats.rescues.fetch_add(stragglers as u64, Relaxed);
-            self.flag(&mut roster, tag, stragglers);
-        } else {
-            // No barrier but the signal; the last one may have been stolen, or never sent because
-            // membarrier was refused on the way.
-            for entry in roster.entries().iter().take(silent) {
-                let _ = ipi::send(self, entry.reader(), false);
-            }
-        }
-    }
 }
 
 /// A wait that could never end is refused with a message.
-fn refuse_deadlock(me: &Reader) {
-    let busy = me.busy.load(Relaxed);
+pub fn refuse_deadlock(flavour: &Flavour, function: &[u8]) {
+    let busy = busy::of_this_thread().load(Relaxed);
+    let inside = |other: &&&Flavour| other.reader().state(other).in_section();
     let why = if busy & busy::CHAINED_HANDLER != 0 {
         b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks".as_slice()
-    } else if me.state().in_section() {
+    } else if flavour::ALL.iter().take(flavour.index + 1).any(|other| inside(&other)) {
         b"inside a read-side critical section: it would wait for its own caller".as_slice()
-    } else if busy != 0 || me.counted.load(Relaxed) != 0 {
+    } else if busy != 0 || flavour.reader().counted.load(Relaxed) != 0 {
         b"in a signal handler that interrupted RCU itself in this thread".as_slice()
     } else {
         return;
     };
-    bug::die_in_thread(sys::gettid(), &[b"synchronize_rcu() ", why])
+    bug::die_in_thread(sys::gettid(), &[function, why])
 }

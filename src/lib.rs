@@ -45,22 +45,31 @@
 //! `exit_hook` tie the library to the process's life, `sys` to the machine. [`section`] is the
 //! API for Rust, [`capi`] the one for C.
 
+mod boost;
 mod bug;
+mod callback;
 mod capi;
+mod chain;
+mod exit;
 mod exit_hook;
 mod flavour;
 mod fork;
 mod grace_period;
+mod holdout;
 mod ipi;
+mod proc;
 mod reader;
 mod registry;
 mod section;
 mod seq;
+mod stall;
 mod start;
 mod stats;
+mod straggler;
 mod sys;
 mod transient;
 mod word;
+mod worker;
 
 pub use ipi::Mode as IpiMode;
 pub use section::{read, read_lock_held, synchronize_rcu, Cookie, Rcu, Section};
@@ -91,5 +100,5 @@ pub fn set_ipi_mode(mode: IpiMode) -> bool {
 
 /// The counters, now.
 pub fn stats() -> Stats {
-    flavour::NOTRACE.stats.read()
+    flavour::NOTRACE.stats()
 }

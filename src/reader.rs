@@ -12,12 +12,12 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::flavour::{Flavour, NOTRACE};
+use crate::flavour::{Flavour, NOTRACE, TRACE};
 use crate::sys;
 use crate::word::{State, Word};
 use crate::{exit_hook, fork};
 
-/// A thread's reader. Zero, which its TLS starts as, is a thread that nobody heard of yet.
+/// A thread's reader of one flavour. Zero, which its TLS starts as, is a thread that nobody heard of yet.
 #[repr(C, align(64))]
 pub struct Reader {
     /// Nesting and flag; offset 0 is known to the inlined read side in C.
@@ -37,13 +37,17 @@ pub struct Reader {
     pub counted: AtomicU8,
     /// An IPI is on its way: see [`ipi`].
     pub ipi: AtomicU8,
-    /// What this thread is in the middle of: see [`busy`].
-    pub busy: AtomicU8,
-    /// Whether thread exit will call us: see [`hook`].
-    pub hook: AtomicU8,
+    /// What this thread is in the middle of, in the thread's first reader: see [`busy`].
+    busy: AtomicU8,
+    /// Whether thread exit will call us, in the thread's first reader: see [`hook`].
+    hook: AtomicU8,
     /// How many outermost sections this thread had before it joined; up to [`PROBATION`].
     pub probation: AtomicU8,
-    _reserved: [u8; 26],
+    /// Which of the flavour's queues of callbacks is this thread's, plus one; 0: none yet.
+    pub shard: AtomicU8,
+    /// What this thread does for others: see [`role`].
+    pub role: AtomicU8,
+    _reserved: [u8; 24],
 }
 
 /// A thread's first outermost sections are transient, this many; then it joins the registry.
@@ -86,6 +90,14 @@ pub mod ipi {
 
 /// Values of [`Reader::hook`].
 pub mod hook {
+    use core::sync::atomic::AtomicU8;
+
+    /// This thread's, whatever the flavour.
+    #[inline(always)]
+    pub fn of_this_thread() -> &'static AtomicU8 {
+        &crate::sys::reader(0).hook
+    }
+
     /// Not armed.
     pub const NONE: u8 = 0;
     /// Being armed, by a call out of this library.
@@ -94,8 +106,26 @@ pub mod hook {
     pub const ARMED: u8 = 2;
 }
 
-/// Bits of [`Reader::busy`].
+/// Bits of [`Reader::role`].
+pub mod role {
+    /// It is the flavour's worker.
+    pub const WORKER: u8 = 1;
+    /// It runs the flavour's callbacks, and holds the locks that this takes.
+    pub const RUNS: u8 = 2;
+    /// It forks, and holds the lists of callbacks meanwhile.
+    pub const FORKS: u8 = 4;
+}
+
+/// Bits of [`Reader::busy`]. They say what signal handlers above must not wait for.
 pub mod busy {
+    use core::sync::atomic::AtomicU8;
+
+    /// What this thread is in the middle of, whatever the flavour.
+    #[inline(always)]
+    pub fn of_this_thread() -> &'static AtomicU8 {
+        &crate::sys::reader(0).busy
+    }
+
     /// In the program's own handler, called from ours.
     pub const CHAINED_HANDLER: u8 = 1;
     /// In `synchronize_rcu()` or another function that holds locks of ours.
@@ -116,22 +146,18 @@ pub enum Reporter {
 }
 
 impl Reader {
-    /// This thread's.
-    ///
-    /// The reference is good for as long as the thread lives; nothing here lets it leave the
-    /// thread but by the registry, which a thread leaves before its TLS goes.
-    #[inline(always)]
-    pub fn current() -> &'static Reader {
-        sys::reader()
-    }
-
     /// What its word says; an impossible word ends the process with a message.
     #[inline(always)]
-    pub fn state(&self) -> State {
+    pub fn state(&self, flavour: &Flavour) -> State {
         match self.word.load() {
             Some(state) => state,
-            None => unbalanced(self),
+            None => unbalanced(self, flavour),
         }
+    }
+
+    /// Whether its thread is in a callback.
+    pub fn runs_callbacks(&self) -> bool {
+        self.role.load(Relaxed) & role::RUNS != 0
     }
 
     /// Whether grace periods look at its word.
@@ -152,8 +178,9 @@ impl Reader {
         }
         // A signal handler that waits for a grace period in between would wait for us: the mark
         // lets it be refused.
-        let before = self.busy.load(Relaxed);
-        self.busy.store(before | busy::REPORTING, Relaxed);
+        let busy = busy::of_this_thread();
+        let before = busy.load(Relaxed);
+        busy.store(before | busy::REPORTING, Relaxed);
         if self.request.swap(0, SeqCst) != 0 {
             let counter = match by {
                 Reporter::Section => &flavour.stats.reports_by_section,
@@ -163,8 +190,9 @@ impl Reader {
             if flavour.holdouts.finish() {
                 flavour.stats.wakes.fetch_add(1, Relaxed);
             }
+            flavour.boost.give_back(flavour, self.tid.load(Relaxed));
         }
-        self.busy.store(before, Relaxed);
+        busy.store(before, Relaxed);
     }
 
     /// Takes an idle reader out of the waiters' sight, by whoever found its word outside and
@@ -178,12 +206,12 @@ impl Reader {
     /// The section around it makes sections of further handlers nested ones, which do not clear
     /// the flag; so the mark never says PARKED beside a word that is not flagged.
     pub fn park_itself(&self, flavour: &Flavour) {
-        Word::lock_current_thread();
+        Word::lock_current_thread(flavour);
         self.word.flag();
         if self.park() {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
-        Word::unlock_current_thread();
+        Word::unlock_current_thread(flavour);
     }
 
     /// Takes [`park`](Self::park) back; false if the reader was faster and rejoins by itself.
@@ -193,10 +221,10 @@ impl Reader {
 
     /// The slow path of a lock: the word is flagged, and already incremented.
     #[inline(always)]
-    fn lock_slow(&self, flavour: &Flavour) {
-        let state = self.state();
+    pub fn lock_slow(&self, flavour: &Flavour) {
+        let state = self.state(flavour);
         if state.nesting == 0 {
-            unbalanced(self);
+            unbalanced(self, flavour);
         }
         // PARK: our increment, a full fence, then the mark. The waiter that parks us sets the
         // mark, a full fence, then reads the word (`Flavour::try_park`). So if the mark still
@@ -212,12 +240,12 @@ impl Reader {
             return;
         }
         flavour.transient.enter(self);
-        let hooked = exit_hook::arm_without_allocating(self);
+        let hooked = exit_hook::arm_without_allocating();
         if (self.has_passed_probation(state) || cfg!(broken = "probation")) && hooked {
             self.join(flavour);
         }
         if self.is_registered() {
-            flavour.transient.exit(self);
+            flavour.transient.exit(self, flavour);
         }
     }
 
@@ -237,7 +265,7 @@ impl Reader {
             return;
         }
         // In a handler under `leave`, which relies on a count that joining would give back.
-        if self.busy.load(Relaxed) & busy::LEAVING != 0 {
+        if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 {
             return;
         }
         if !self.knows_its_thread() {
@@ -260,7 +288,7 @@ impl Reader {
 
     /// Learns the thread's id. False in a child of vfork, which runs on its parent's TLS and must
     /// not lend it an id that is gone in a moment; and in a forked child before the library knows.
-    fn knows_its_thread(&self) -> bool {
+    pub fn knows_its_thread(&self) -> bool {
         if self.tid.load(Relaxed) == 0 {
             if !fork::is_our_process() && !cfg!(broken = "vfork-check") {
                 return false;
@@ -273,20 +301,20 @@ impl Reader {
     /// The slow path of an unlock: it ended the outermost section of a flagged word.
     /// The flag stays; the next lock clears it.
     #[inline(always)]
-    fn unlock_slow(&self, flavour: &Flavour) {
+    pub fn unlock_slow(&self, flavour: &Flavour) {
         if !cfg!(broken = "unlock-report") {
             self.report(flavour, Reporter::Section);
         }
-        flavour.transient.exit(self);
+        flavour.transient.exit(self, flavour);
     }
 
     /// Enters the registry now, so that the first sections cost what any other does.
-    pub fn register(&self) {
-        exit_hook::arm(self);
+    pub fn register(&self, flavour: &Flavour) {
+        exit_hook::arm();
         self.probation.store(PROBATION, Relaxed);
         if !self.is_registered() {
-            Word::lock_current_thread();
-            Word::unlock_current_thread();
+            Word::lock_current_thread(flavour);
+            Word::unlock_current_thread(flavour);
         }
     }
 
@@ -295,9 +323,10 @@ impl Reader {
     /// The section around it keeps signal handlers from ever reaching an outermost unlock, which
     /// would drop the transient count that covers their sections while the marks change.
     pub fn leave(&self, flavour: &Flavour, for_good: bool) {
-        let busy = self.busy.load(Relaxed);
-        self.busy.store(busy | busy::WAITING | busy::LEAVING, Relaxed);
-        Word::lock_current_thread();
+        let busy = busy::of_this_thread();
+        let was_busy = busy.load(Relaxed);
+        busy.store(was_busy | busy::WAITING | busy::LEAVING, Relaxed);
+        Word::lock_current_thread(flavour);
         flavour.transient.enter(self);
         let before = self.mark.swap(mark::LEAVING, SeqCst);
         self.word.flag();
@@ -311,35 +340,39 @@ impl Reader {
         if !for_good && before != mark::LEAVING {
             self.mark.store(mark::NEW, SeqCst);
         }
-        Word::unlock_current_thread();
-        self.busy.store(busy, Relaxed);
+        Word::unlock_current_thread(flavour);
+        busy.store(was_busy, Relaxed);
     }
 }
 
 /// The slow path of `rcu_read_lock_notrace()`: called by the trampoline or by portable code.
 pub extern "C" fn lock_slow() {
-    Reader::current().lock_slow(&NOTRACE);
+    NOTRACE.reader().lock_slow(&NOTRACE);
 }
 
 /// The slow path of `rcu_read_unlock_notrace()`.
 pub extern "C" fn unlock_slow() {
-    Reader::current().unlock_slow(&NOTRACE);
+    NOTRACE.reader().unlock_slow(&NOTRACE);
+}
+
+/// The slow path of `rcu_read_lock_trace()`.
+pub extern "C" fn trace_lock_slow() {
+    TRACE.reader().lock_slow(&TRACE);
+}
+
+/// The slow path of `rcu_read_unlock_trace()`.
+pub extern "C" fn trace_unlock_slow() {
+    TRACE.reader().unlock_slow(&TRACE);
 }
 
 /// More unlocks than locks, or 2^24 nested locks.
 #[cold]
-pub fn unbalanced(reader: &Reader) -> ! {
+pub fn unbalanced(reader: &Reader, flavour: &Flavour) -> ! {
     let tid = match reader.tid.load(Relaxed) {
         0 => sys::gettid(),
         tid => tid,
     };
-    bug::die_in_thread(
-        tid,
-        &[
-            b"rcu_read_unlock_notrace() without rcu_read_lock_notrace()",
-            b" (or 2^24 nested sections)",
-        ],
-    )
+    bug::die_in_thread(tid, &[flavour.names.unbalanced, b" (or 2^24 nested sections)"])
 }
 
 const _: () = assert!(core::mem::size_of::<Reader>() == 64);

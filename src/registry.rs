@@ -1,6 +1,6 @@
 //! Who the readers are.
 //!
-//! A thread registers by one exchange onto the chain of newcomers: wait-free, no memory needed,
+//! A thread registers by putting itself on the chain of newcomers: wait-free, no memory needed,
 //! any context. Waiters, under the lock, move the newcomers into a dense array of pointers, which
 //! they scan. A thread that exits takes itself out under the same lock, so whoever holds it may
 //! follow every pointer in the array.
@@ -13,10 +13,11 @@ use core::ptr;
 use core::slice;
 use core::sync::atomic::{
     AtomicPtr,
-    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    Ordering::{Relaxed, SeqCst},
 };
 
 use crate::bug::{self, Decimal};
+use crate::chain::{Chain, Link};
 use crate::reader::Reader;
 use crate::sys::{self, futex::Lock};
 
@@ -30,6 +31,8 @@ pub struct Entry {
     pub parking: bool,
     /// The last grace period, as its tag, that posted a request here.
     pub asked: u32,
+    /// How often its thread had been scheduled when it was flagged without a barrier.
+    pub scheduled: u32,
 }
 
 impl Entry {
@@ -43,14 +46,18 @@ impl Entry {
 
 const INITIAL: usize = 256;
 const _: () = assert!(size_of::<Entry>() == 24, "docs/DESIGN.md says what grows with what");
-const EMPTY: Entry = Entry { reader: ptr::null(), quiet: 0, parking: false, asked: 0 };
+const EMPTY: Entry =
+    Entry { reader: ptr::null(), quiet: 0, parking: false, asked: 0, scheduled: 0 };
 
-/// The end of the chain of newcomers: an address that no reader has.
-const END: *mut Reader = ptr::without_provenance_mut(1);
+impl Link for Reader {
+    fn link(&self) -> &AtomicPtr<Reader> {
+        &self.next
+    }
+}
 
 /// Readers, and those that come.
 pub struct Registry {
-    newcomers: AtomicPtr<Reader>,
+    newcomers: Chain<Reader>,
     lock: Lock,
     dense: UnsafeCell<Dense>,
 }
@@ -71,7 +78,7 @@ impl Registry {
     /// Nobody.
     pub const fn new() -> Self {
         Registry {
-            newcomers: AtomicPtr::new(END),
+            newcomers: Chain::new(),
             lock: Lock::new(),
             dense: UnsafeCell::new(Dense {
                 initial: [EMPTY; INITIAL],
@@ -85,17 +92,17 @@ impl Registry {
     /// Publishes this thread's reader, unless it is in the chain still: a reader may be parked, and
     /// come again, before anybody took it in from there. For the one that claimed JOINING.
     ///
-    /// Ordering: the exchange is a full fence before the section's loads (NEWCOMER; partner:
-    /// GP-START in `Flavour::run`, before `Roster::admit`). Between it and the store the chain is cut
-    /// here; `admit` waits for that one instruction.
+    /// Ordering: a full fence before the section's loads (NEWCOMER; partner: GP-START in
+    /// `Flavour::run`, before `Roster::admit`).
     #[inline(always)]
     pub fn push(&self, reader: &Reader) {
         // CHAIN: our claim of JOINING came before this look.
         if !reader.next.load(SeqCst).is_null() && !cfg!(broken = "double-push") {
             return;
         }
-        let rest = self.newcomers.swap(ptr::from_ref(reader).cast_mut(), SeqCst);
-        reader.next.store(rest, Release);
+        // SAFETY: not on the chain, as we have just seen, and only the one that claimed JOINING puts
+        // it there. Its thread does not exit before it was taken off (`Roster::admit`).
+        unsafe { self.newcomers.put(ptr::from_ref(reader).cast_mut()) };
     }
 
     /// The array, newcomers included.
@@ -110,8 +117,8 @@ impl Registry {
 
     /// Starts over with the one thread that a forked child has, if it is registered.
     pub fn reset(&self, survivor: Option<&Reader>) {
-        self.lock.reset();
-        self.newcomers.store(END, SeqCst);
+        self.lock.reset(false);
+        self.newcomers.reset();
         // SAFETY: the caller is the only thread.
         let dense = unsafe { &mut *self.dense.get() };
         // Another thread may have been growing the array: what it mapped is left where it is.
@@ -156,15 +163,10 @@ impl Roster<'_> {
 
     /// Moves the newcomers into the array.
     fn admit(&mut self) {
-        if self.registry.newcomers.load(SeqCst) == END {
-            return;
-        }
-        let mut newcomer = self.registry.newcomers.swap(END, SeqCst);
-        while newcomer != END {
+        for newcomer in self.registry.newcomers.take() {
             // SAFETY: a newcomer's thread cannot exit before it is out of the chain: it would
             // need the lock that we hold.
             let reader = unsafe { &*newcomer };
-            newcomer = next_of(reader);
             // Out of the chain before anybody looks at its mark: a reader that found itself still
             // there has JOINING as its mark by then, and stays in the array (CHAIN).
             reader.next.store(ptr::null_mut(), SeqCst);
@@ -249,23 +251,5 @@ impl Roster<'_> {
             *place = entry;
             entry.reader().index.store(index as u32, Relaxed);
         }
-    }
-}
-
-/// The link behind a newcomer; null for the one instruction between its exchange and its store.
-fn next_of(reader: &Reader) -> *mut Reader {
-    let mut spins = 0u32;
-    loop {
-        let next = reader.next.load(Acquire);
-        if !next.is_null() {
-            return next;
-        }
-        spins = spins.saturating_add(1);
-        // Its thread may be preempted there, even by us: if we run at a real-time priority it
-        // needs more than a yield.
-        if spins > 1000 {
-            sys::sleep_ns(50_000);
-        }
-        core::hint::spin_loop();
     }
 }

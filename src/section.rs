@@ -12,7 +12,7 @@ use core::sync::atomic::{
 };
 
 use crate::flavour::NOTRACE;
-use crate::reader::Reader;
+use crate::grace_period::Urgency;
 use crate::word::Word;
 
 /// A read-side critical section of the current thread. Neither `Send` nor `Sync`.
@@ -40,7 +40,7 @@ impl Section {
     /// elsewhere: keep it in a local that nobody else can reach. `guard!` does.
     #[inline(always)]
     pub unsafe fn begin() -> Self {
-        Word::lock_current_thread();
+        Word::lock_current_thread(&NOTRACE);
         Section { this_thread_only: PhantomData }
     }
 }
@@ -51,15 +51,15 @@ impl Drop for Section {
         if cfg!(debug_assertions) {
             check_unlock();
         }
-        Word::unlock_current_thread();
+        Word::unlock_current_thread(&NOTRACE);
     }
 }
 
 /// Ends the process with a message if the current thread is in no section.
 pub fn check_unlock() {
-    let reader = Reader::current();
-    if !reader.state().in_section() {
-        crate::reader::unbalanced(reader);
+    let reader = NOTRACE.reader();
+    if !reader.state(&NOTRACE).in_section() {
+        crate::reader::unbalanced(reader, &NOTRACE);
     }
 }
 
@@ -95,14 +95,14 @@ macro_rules! guard {
 /// Whether the current thread is in a section: the kernel's `rcu_read_lock_held()`. Any context.
 #[inline]
 pub fn read_lock_held() -> bool {
-    Reader::current().state().in_section()
+    NOTRACE.reader().state(&NOTRACE).in_section()
 }
 
 /// Waits until every section that is open when it is called has ended: the kernel's
 /// `synchronize_rcu()`. Blocks; ends the process with a message if it is called in a section, or
 /// in a signal handler that interrupted RCU itself.
 pub fn synchronize_rcu() {
-    NOTRACE.synchronize();
+    NOTRACE.synchronize(Urgency::Normal);
 }
 
 /// A mark in time, for [`poll`](Cookie::poll): the kernel's cookie of
@@ -123,7 +123,7 @@ impl Cookie {
 
     /// Waits until one has: `cond_synchronize_rcu()`. Conditions as for [`synchronize_rcu`].
     pub fn wait(self) {
-        NOTRACE.synchronize_since(self.0);
+        NOTRACE.synchronize_since(self.0, Urgency::Normal);
     }
 }
 

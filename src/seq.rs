@@ -6,6 +6,9 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
+/// A cookie that was reached long ago: odd, as no other is.
+pub const COMPLETED: u64 = 1;
+
 /// A counter of grace periods.
 pub struct Seq(AtomicU64);
 
@@ -23,7 +26,7 @@ impl Seq {
     /// Whether it has reached `snap`. Acquires what that grace period made visible (SEQ; partner:
     /// [`end`](Self::end)).
     pub fn done(&self, snap: u64) -> bool {
-        self.0.load(Acquire).wrapping_sub(snap) < 1 << 63
+        self.0.load(Acquire).wrapping_sub(snap) < 1 << 63 || snap == COMPLETED
     }
 
     /// A grace period starts. By the one thread that runs it.

@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::{exit_hook, fork, ipi, stats, sys};
+use crate::{exit, exit_hook, fork, ipi, stats, sys};
 
 const NOT: u8 = 0;
 const STARTING: u8 = 1;
@@ -32,6 +32,7 @@ fn start() {
         fork::start();
         ipi::start();
         exit_hook::start();
+        exit::start();
         stats::start();
         STATE.store(STARTED, Release);
     }

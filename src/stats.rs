@@ -3,29 +3,40 @@
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::bug::{self, Decimal};
-use crate::flavour::NOTRACE;
+use crate::flavour::{Flavour, ALL};
 use crate::{start, sys};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($name:ident,)*) => {
         /// The counters of a flavour, live.
-        pub struct Counters { $($(#[$doc])* pub $name: AtomicU64,)* }
+        pub struct Counters {
+            $(pub $name: AtomicU64,)*
+            waits: [AtomicU64; RCU_NOTRACE_WAITS],
+        }
 
         impl Counters {
             /// All zero.
             pub const fn new() -> Self {
-                Counters { $($name: AtomicU64::new(0),)* }
+                Counters {
+                    $($name: AtomicU64::new(0),)*
+                    waits: [const { AtomicU64::new(0) }; RCU_NOTRACE_WAITS],
+                }
             }
 
-            /// Each as it is now; not one moment's picture.
-            pub fn read(&self) -> rcu_notrace_stats {
-                rcu_notrace_stats { $($name: self.$name.load(Relaxed),)* }
+            fn read(&self) -> rcu_notrace_stats {
+                rcu_notrace_stats {
+                    $($name: self.$name.load(Relaxed),)*
+                    waits: core::array::from_fn(|index| self.waits[index].load(Relaxed)),
+                    ..Default::default()
+                }
             }
         }
 
         impl rcu_notrace_stats {
             fn each(&self, mut visit: impl FnMut(&str, u64)) {
                 $(visit(stringify!($name), self.$name);)*
+                visit("callbacks_queued", self.callbacks_queued);
+                visit("callbacks_run", self.callbacks_run);
             }
         }
     };
@@ -44,7 +55,15 @@ counters! {
     parks,
     transient_waits,
     died,
+    boosts,
+    unboosts,
+    stalls,
+    callbacks_slowed,
+    spin_ns,
 }
+
+/// How many classes of waiting times there are.
+pub const RCU_NOTRACE_WAITS: usize = 16;
 
 /// Counters since the process started (a forked child goes on from its parent's).
 #[repr(C)]
@@ -73,8 +92,55 @@ pub struct rcu_notrace_stats {
     pub parks: u64,
     /// Grace periods that found sections of threads that are not registered (yet, or any more).
     pub transient_waits: u64,
-    /// Registered threads that died without their exit being seen (a raw exit system call).
+    /// Threads whose exit was not seen (a raw exit system call), found dead.
     pub died: u64,
+    /// Holdouts that were lent a real-time waiter's priority.
+    pub boosts: u64,
+    /// Loans that were given back by the end of a section.
+    pub unboosts: u64,
+    /// Reports of grace periods that take too long.
+    pub stalls: u64,
+    /// Calls of `call_rcu()` that slept because too many callbacks wait.
+    pub callbacks_slowed: u64,
+    /// Nanoseconds that waiters spent spinning.
+    pub spin_ns: u64,
+    /// Grace periods by how long readers were in the way, in microseconds: [0] not at all,
+    /// [n] less than 4^(n-1) (n from 1 on), the last longer.
+    pub waits: [u64; RCU_NOTRACE_WAITS],
+    /// Callbacks that were queued.
+    pub callbacks_queued: u64,
+    /// Callbacks that were called.
+    pub callbacks_run: u64,
+}
+
+/// The class of a waiting time.
+fn class_of(ns: u64) -> usize {
+    let us = ns / 1000;
+    // 0: 1, 1 to 3: 2, 4 to 15: 3, and so on.
+    let class = 1 + (u64::BITS - us.leading_zeros()).div_ceil(2) as usize;
+    class.min(RCU_NOTRACE_WAITS - 1)
+}
+
+impl Counters {
+    /// Enters a grace period that waited for readers; `None`: nobody was in the way. By the one
+    /// thread that ran it.
+    pub fn book_wait(&self, waited: Option<u64>, spun: u64) {
+        count(&self.grace_periods);
+        if let Some(class) = self.waits.get(waited.map_or(0, class_of)) {
+            count(class);
+        }
+        self.spin_ns.store(self.spin_ns.load(Relaxed).wrapping_add(spun), Relaxed);
+    }
+}
+
+impl Flavour {
+    /// The counters, each as it is now; not one moment's picture.
+    pub fn stats(&self) -> rcu_notrace_stats {
+        // In this order, so that none seems to have run before it was queued.
+        let (_, callbacks_run) = self.callbacks.counts();
+        let (callbacks_queued, _) = self.callbacks.counts();
+        rcu_notrace_stats { callbacks_queued, callbacks_run, ..self.stats.read() }
+    }
 }
 
 /// Arranges for the counters to be printed at exit if `RCU_NOTRACE_STATS` is 1. Once.
@@ -89,16 +155,56 @@ pub fn start() {
     }
 }
 
-/// One line a counter, with the process's id: children of a fork print theirs.
+/// One line a counter, with the process's id (children of a fork print theirs); of the first
+/// flavour, and of others that were used.
 extern "C" fn print() {
     let process = Decimal::new(sys::getpid() as u64);
-    NOTRACE.stats.read().each(|name, value| {
-        let value = Decimal::new(value);
-        bug::warn(&[process.text(), b": ", name.as_bytes(), b" ", value.text()]);
-    });
+    for flavour in ALL {
+        let stats = flavour.stats();
+        if flavour.index != 0 && stats == rcu_notrace_stats::default() {
+            continue;
+        }
+        let of = if flavour.index == 0 { b": ".as_slice() } else { b": tasks_trace " };
+        stats.each(|name, value| {
+            let value = Decimal::new(value);
+            bug::warn(&[process.text(), of, name.as_bytes(), b" ", value.text()]);
+        });
+        let mut less_than = 1;
+        for (class, grace_periods) in stats.waits.iter().enumerate() {
+            let number = Decimal::new(*grace_periods);
+            let limit = Decimal::new(less_than);
+            let (what, limit) = match class {
+                0 => (b"waits_for_nobody ".as_slice(), b"".as_slice()),
+                _ if class == RCU_NOTRACE_WAITS - 1 => {
+                    (b"waits_longer ".as_slice(), b"".as_slice())
+                }
+                _ => (b"waits_below_us ".as_slice(), limit.text()),
+            };
+            if class > 0 {
+                less_than *= 4;
+            }
+            if *grace_periods != 0 {
+                let blank = if limit.is_empty() { b"".as_slice() } else { b" " };
+                bug::warn(&[process.text(), of, what, limit, blank, number.text()]);
+            }
+        }
+    }
 }
 
 /// Adds one, where only one thread at a time does so.
 pub fn count(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_of_waits_is_four_times_as_long_as_the_one_before() {
+        for (us, class) in [(0, 1), (1, 2), (3, 2), (4, 3), (15, 3), (16, 4), (63, 4), (64, 5)] {
+            assert_eq!(class_of(us * 1000), class, "{us}");
+        }
+        assert_eq!(class_of(u64::MAX), RCU_NOTRACE_WAITS - 1);
+    }
 }

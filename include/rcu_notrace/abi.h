@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Defined in rcu_notrace.h, or by liburcu's headers. */
+struct rcu_head;
+
 /**
  * Barrier by membarrier(2), signals to readers that stay in a section.
  */
@@ -20,6 +23,26 @@
  * Barrier by membarrier(2), requests flagged remotely, no signal ever.
  */
 #define RCU_NOTRACE_IPI_MEMBARRIER 2
+
+/**
+ * A cookie for which a grace period has always passed.
+ */
+#define RCU_NOTRACE_COMPLETED 1
+
+/**
+ * Callbacks that wait when the process exits are left alone.
+ */
+#define RCU_NOTRACE_EXIT_LEAVE 0
+
+/**
+ * They are run by exit(3), after the program's own exit handlers.
+ */
+#define RCU_NOTRACE_EXIT_RUN 1
+
+/**
+ * How many classes of waiting times there are.
+ */
+#define RCU_NOTRACE_WAITS 16
 
 /**
  * Counters since the process started (a forked child goes on from its parent's).
@@ -70,13 +93,46 @@ struct rcu_notrace_stats {
      */
     uint64_t transient_waits;
     /**
-     * Registered threads that died without their exit being seen (a raw exit system call).
+     * Threads whose exit was not seen (a raw exit system call), found dead.
      */
     uint64_t died;
+    /**
+     * Holdouts that were lent a real-time waiter's priority.
+     */
+    uint64_t boosts;
+    /**
+     * Loans that were given back by the end of a section.
+     */
+    uint64_t unboosts;
+    /**
+     * Reports of grace periods that take too long.
+     */
+    uint64_t stalls;
+    /**
+     * Calls of `call_rcu()` that slept because too many callbacks wait.
+     */
+    uint64_t callbacks_slowed;
+    /**
+     * Nanoseconds that waiters spent spinning.
+     */
+    uint64_t spin_ns;
+    /**
+     * Grace periods by how long readers were in the way, in microseconds: [0] not at all,
+     * [n] less than 4^(n-1) (n from 1 on), the last longer.
+     */
+    uint64_t waits[RCU_NOTRACE_WAITS];
+    /**
+     * Callbacks that were queued.
+     */
+    uint64_t callbacks_queued;
+    /**
+     * Callbacks that were called.
+     */
+    uint64_t callbacks_run;
 };
 
 /**
- * A thread's block. The inlined read side knows its first two words; the rest is the library's.
+ * A thread's reader of a flavour. The inlined read side knows its first two words; the rest is the library's.
  */
 struct rcu_notrace_reader {
     /**
@@ -108,9 +164,24 @@ void rcu_notrace_check_unlock(void);
 void synchronize_rcu(void);
 
 /**
+ * Waits for a grace period, which is hurried along.
+ */
+void synchronize_rcu_expedited(void);
+
+/**
  * A cookie: a grace period from now on.
  */
 unsigned long get_state_synchronize_rcu(void);
+
+/**
+ * A cookie, and the worker starts a grace period.
+ */
+unsigned long start_poll_synchronize_rcu(void);
+
+/**
+ * A cookie, and the worker starts a grace period, which is hurried along.
+ */
+unsigned long start_poll_synchronize_rcu_expedited(void);
 
 /**
  * Non-zero if a grace period has passed since the cookie was taken.
@@ -123,6 +194,44 @@ int poll_state_synchronize_rcu(unsigned long cookie);
 void cond_synchronize_rcu(unsigned long cookie);
 
 /**
+ * Likewise, and the grace period is hurried along.
+ */
+void cond_synchronize_rcu_expedited(unsigned long cookie);
+
+/**
+ * Calls `func(head)` after a grace period.
+ *
+ * # Safety
+ * The head stays where it is, and untouched, until it is called.
+ */
+void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head*));
+
+/**
+ * Frees the block of malloc's in which `head` lies, `offset` bytes from its beginning, after a
+ * grace period: 0, or -EINVAL for an offset of 4096 or more.
+ *
+ * # Safety
+ * As it says; and the block is not touched from now on.
+ */
+int rcu_notrace_free(struct rcu_head *head,
+                     size_t offset);
+
+/**
+ * Waits until all callbacks that were queued before have run.
+ */
+void rcu_barrier(void);
+
+/**
+ * Creates the worker threads now: 0, or -EAGAIN.
+ */
+int rcu_notrace_start_worker(void);
+
+/**
+ * Chooses what becomes of callbacks at exit: 0, or -EINVAL.
+ */
+int rcu_notrace_set_exit_policy(int policy);
+
+/**
  * Registers the calling thread now.
  */
 void rcu_register_thread(void);
@@ -131,6 +240,24 @@ void rcu_register_thread(void);
  * Unregisters the calling thread, until its next section.
  */
 void rcu_unregister_thread(void);
+
+/**
+ * Waits for a grace period of that flavour.
+ */
+void synchronize_rcu_tasks_trace(void);
+
+/**
+ * Calls `func(head)` after a grace period of that flavour.
+ *
+ * # Safety
+ * As [`call_rcu`].
+ */
+void call_rcu_tasks_trace(struct rcu_head *head, void (*func)(struct rcu_head*));
+
+/**
+ * Waits until all callbacks of that flavour that were queued before have run.
+ */
+void rcu_barrier_tasks_trace(void);
 
 /**
  * Chooses the IPI mode: 0, or a negated errno.
@@ -150,6 +277,14 @@ int rcu_notrace_get_ipi_mode(void);
  */
 void rcu_notrace_get_stats(struct rcu_notrace_stats *stats,
                            size_t size);
+
+/**
+ * Those of the flavour for sections that may block for long.
+ *
+ * # Safety
+ * As [`rcu_notrace_get_stats`].
+ */
+void rcu_tasks_trace_get_stats(struct rcu_notrace_stats *stats, size_t size);
 
 /**
  * Loads a protected pointer, given its address.

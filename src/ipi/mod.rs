@@ -10,6 +10,7 @@
 //! `signal`.
 
 mod membarrier;
+pub mod scheduler;
 mod signal;
 
 use core::sync::atomic::{
@@ -121,6 +122,11 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
 /// In a forked child: what the parent's other threads held is free.
 pub fn after_fork() {
     signal::reset();
+}
+
+/// The signal that is the IPI.
+pub fn signal_number() -> i32 {
+    signal::number()
 }
 
 /// Whether the reader's thread is gone.

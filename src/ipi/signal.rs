@@ -16,7 +16,7 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::flavour::NOTRACE;
+use crate::flavour::{self, Flavour};
 use crate::reader::{busy, ipi, Reader, Reporter};
 use crate::sys::{self, futex::Lock, KernelSigaction};
 
@@ -107,7 +107,7 @@ pub fn is_handled() -> bool {
 
 /// In a forked child: the parent's other threads do not hold our lock any more.
 pub fn reset() {
-    INSTALLING.reset();
+    INSTALLING.reset(false);
 }
 
 fn install() -> bool {
@@ -134,12 +134,14 @@ fn install() -> bool {
 
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let reader = Reader::current();
-    let kind = reader.ipi.swap(ipi::NONE, SeqCst);
-    if kind != ipi::NONE {
-        answer(reader, kind == ipi::SENT_MAY_PARK);
+    for flavour in flavour::ALL {
+        let reader = flavour.reader();
+        let kind = reader.ipi.swap(ipi::NONE, SeqCst);
+        if kind != ipi::NONE {
+            answer(reader, flavour, kind == ipi::SENT_MAY_PARK);
+        }
     }
-    chain(reader, signal, info, context);
+    chain(signal, info, context);
 }
 
 /// In a section: flags it, and its end reports. Between sections: reports.
@@ -147,25 +149,25 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
 /// The request is left alone unless it is answered here: nothing is set again that was cleared,
 /// so the handler can never be the cause of its own next call.
 #[inline(always)]
-fn answer(reader: &Reader, may_park: bool) {
+fn answer(reader: &Reader, flavour: &Flavour, may_park: bool) {
     // IPI: the barrier that the waiter could not execute for us. Kernel entry and return are
     // full barriers on the architectures we run on, but nobody promised.
     fence(SeqCst);
-    let state = reader.state();
+    let state = reader.state(flavour);
     if state.in_section() && !cfg!(broken = "handler-report") {
         if !cfg!(broken = "handler-flag") {
             reader.word.flag();
         }
         return;
     }
-    reader.report(&NOTRACE, Reporter::Handler);
+    reader.report(flavour, Reporter::Handler);
     if may_park {
-        reader.park_itself(&NOTRACE);
+        reader.park_itself(flavour);
     }
 }
 
 /// Calls the program's handler, if it has one.
-fn chain(reader: &Reader, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let handler = CHAINED.load(Relaxed);
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
         return;
@@ -175,8 +177,9 @@ fn chain(reader: &Reader, signal: c_int, info: *mut libc::siginfo_t, context: *m
     if mask != 0 {
         sys::block_signals(mask);
     }
-    let before = reader.busy.load(Relaxed);
-    reader.busy.store(before | busy::CHAINED_HANDLER, Relaxed);
+    let busy = busy::of_this_thread();
+    let before = busy.load(Relaxed);
+    busy.store(before | busy::CHAINED_HANDLER, Relaxed);
     if CHAINED_FLAGS.load(Relaxed) & libc::SA_SIGINFO as usize != 0 {
         type Handler = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
         // SAFETY: the program registered this address as a handler of three arguments.
@@ -187,7 +190,7 @@ fn chain(reader: &Reader, signal: c_int, info: *mut libc::siginfo_t, context: *m
         let handler = unsafe { core::mem::transmute::<usize, extern "C" fn(c_int)>(handler) };
         handler(signal);
     }
-    reader.busy.store(before, Relaxed);
+    busy.store(before, Relaxed);
 }
 
 #[cfg(test)]

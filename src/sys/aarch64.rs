@@ -8,12 +8,13 @@ extern "C" {
     fn rcu_notrace_self() -> *const Reader;
 }
 
-/// This thread's reader.
+/// This thread's reader of a flavour.
 #[inline(always)]
-pub fn reader() -> &'static Reader {
-    // SAFETY: the block of the running thread lives as long as the thread, and a caller has no
-    // longer use for it (crate::reader).
-    unsafe { &*rcu_notrace_self() }
+pub fn reader(index: usize) -> &'static Reader {
+    debug_assert!(index < crate::flavour::FLAVOURS);
+    // SAFETY: the blocks of the running thread, one a flavour, live as long as the thread, and a
+    // caller has no longer use for them (crate::reader).
+    unsafe { &*rcu_notrace_self().add(index) }
 }
 
 /// A system call of up to three arguments.

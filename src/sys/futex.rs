@@ -9,14 +9,11 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{futex, futex_bitset, monotonic_ns};
+use super::{clock_ns, futex, futex_bitset, monotonic_ns};
 
 /// Sleeps while the word holds `value`, at most `timeout_ns` (0: no limit).
 pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
-    let limit = libc::timespec {
-        tv_sec: (timeout_ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (timeout_ns % 1_000_000_000) as libc::c_long,
-    };
+    let limit = timespec(timeout_ns);
     let limit = if timeout_ns == 0 { ptr::null() } else { &raw const limit };
     futex(word, libc::FUTEX_WAIT, value, limit);
 }
@@ -25,6 +22,32 @@ pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
 #[inline(always)]
 pub fn wake_all(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null());
+}
+
+/// Locks a priority-inheriting futex, in at most `timeout_ns`: while the caller sleeps, the thread
+/// whose id the word holds has the caller's priority.
+pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
+    // This operation alone counts by the clock of the day.
+    let limit = timespec(clock_ns(libc::CLOCK_REALTIME).wrapping_add(timeout_ns));
+    match futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit) {
+        0 => Ok(()),
+        error => Err(-error as i32),
+    }
+}
+
+/// Unlocks it, if it is the caller's, whose id is `tid`; wakes who sleeps for it.
+#[inline(always)]
+pub fn unlock_pi(word: &AtomicU32, tid: u32) {
+    if word.compare_exchange(tid, 0, SeqCst, Relaxed).is_err() {
+        futex(word, libc::FUTEX_UNLOCK_PI, 0, ptr::null());
+    }
+}
+
+fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    }
 }
 
 /// A number of things still open, and in its top bit whether somebody sleeps until it is zero.
@@ -60,33 +83,30 @@ impl Countdown {
         self.0.load(SeqCst) & !SLEEPER
     }
 
-    /// Waits until nothing is open: spins for about `spin_ns`, then sleeps. False when
-    /// `timeout_ns` (0: no limit) passed first. One waiter at a time.
-    pub fn wait(&self, spin_ns: u64, timeout_ns: u64) -> bool {
-        if self.open() == 0 {
-            return true;
-        }
+    /// Spins until nothing is open, for about `spin_ns` at most. True if nothing is.
+    pub fn spin(&self, spin_ns: u64) -> bool {
         let start = monotonic_ns();
-        while monotonic_ns().wrapping_sub(start) < spin_ns {
+        loop {
             for _ in 0..32 {
                 if self.open() == 0 {
                     return true;
                 }
                 core::hint::spin_loop();
             }
+            if monotonic_ns().wrapping_sub(start) >= spin_ns {
+                return self.open() == 0;
+            }
         }
-        let done = loop {
-            let seen = self.0.fetch_or(SLEEPER, SeqCst) | SLEEPER;
-            if seen == SLEEPER {
-                break true;
-            }
+    }
+
+    /// Sleeps until nothing is open, for `timeout_ns` at most. True if nothing is. One waiter at a
+    /// time.
+    pub fn sleep(&self, timeout_ns: u64) -> bool {
+        let seen = self.0.fetch_or(SLEEPER, SeqCst) | SLEEPER;
+        if seen != SLEEPER {
             wait(&self.0, seen, timeout_ns);
-            if timeout_ns != 0 && monotonic_ns().wrapping_sub(start) >= timeout_ns {
-                break self.open() == 0;
-            }
-        };
-        self.0.fetch_and(!SLEEPER, SeqCst);
-        done
+        }
+        self.0.fetch_and(!SLEEPER, SeqCst) & !SLEEPER == 0
     }
 
     /// Forgets all but `open`: for the only thread of a forked child.
@@ -121,6 +141,11 @@ impl Lock {
         self.next.compare_exchange(serving, serving.wrapping_add(1), SeqCst, Relaxed).is_ok()
     }
 
+    /// Whether somebody has it.
+    pub fn is_taken(&self) -> bool {
+        self.next.load(SeqCst) != self.serving.load(SeqCst)
+    }
+
     /// Takes it: spins a little, then sleeps.
     pub fn lock(&self) {
         let ticket = self.next.fetch_add(1, SeqCst);
@@ -147,9 +172,10 @@ impl Lock {
         }
     }
 
-    /// Frees it whoever held it: for the only thread of a forked child.
-    pub fn reset(&self) {
-        self.next.store(0, SeqCst);
+    /// Forgets who waits for it, and who holds it unless that is the caller: for the only thread of a
+    /// forked child.
+    pub fn reset(&self, is_mine: bool) {
         self.serving.store(0, SeqCst);
+        self.next.store(u32::from(is_mine), SeqCst);
     }
 }

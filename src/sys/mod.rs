@@ -1,7 +1,7 @@
 //! Everything below the library: inline system calls and the other instructions that Rust cannot
 //! express. One file an architecture; what is above them here is shared.
 //!
-//! Nothing in this module calls libc, but [`monotonic_ns`]: the read side and the IPI handler
+//! Nothing in this module calls libc, but its clocks: the read side and the IPI handler
 //! use the rest, and they must not run code that somebody may have instrumented or interposed.
 
 use core::ptr;
@@ -88,13 +88,29 @@ pub fn block_signals(mask: u64) {
     change_mask(libc::SIG_BLOCK, mask);
 }
 
-fn change_mask(how: i32, mask: u64) {
-    // SAFETY: the kernel reads eight bytes of a live local.
+/// Unblocks one signal in this thread.
+pub fn unblock_signal(signal: i32) {
+    change_mask(libc::SIG_UNBLOCK, 1 << (signal - 1));
+}
+
+/// Blocks these signals in this thread and no others; answers those that were.
+pub fn set_signal_mask(mask: u64) -> u64 {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+fn change_mask(how: i32, mask: u64) -> u64 {
+    let mut before = 0u64;
+    let (new, old) = (&raw const mask as usize, &raw mut before as usize);
+    // SAFETY: the kernel reads and writes eight bytes of live locals.
+    unsafe { arch::syscall6(libc::SYS_rt_sigprocmask, [how as usize, new, old, 8, 0, 0]) };
+    before
+}
+
+/// Names this thread, in 15 characters.
+pub fn set_thread_name(name: &core::ffi::CStr) {
+    // SAFETY: the kernel reads a terminated text.
     unsafe {
-        arch::syscall6(
-            libc::SYS_rt_sigprocmask,
-            [how as usize, &raw const mask as usize, 0, 8, 0, 0],
-        )
+        arch::syscall3(libc::SYS_prctl, libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0)
     };
 }
 
@@ -173,6 +189,32 @@ pub unsafe fn unmap(address: *mut u8, bytes: usize) {
     unsafe { arch::syscall3(libc::SYS_munmap, address as usize, bytes, 0) };
 }
 
+/// Reads a file from its beginning, as far as there is room: how many bytes there were.
+pub fn read_file(path: &[u8; 64], room: &mut [u8]) -> Option<usize> {
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    let here = libc::AT_FDCWD as usize;
+    debug_assert!(path.contains(&0));
+    // SAFETY: the kernel reads a terminated path.
+    let file =
+        unsafe { arch::syscall6(libc::SYS_openat, [here, path.as_ptr() as usize, flags, 0, 0, 0]) };
+    if !succeeded(file) {
+        return None;
+    }
+    let mut used = 0;
+    while let Some(rest) = room.get_mut(used..).filter(|rest| !rest.is_empty()) {
+        let (address, length) = (rest.as_mut_ptr() as usize, rest.len());
+        // SAFETY: the kernel writes into what `rest` borrows.
+        let got = unsafe { arch::syscall3(libc::SYS_read, file as usize, address, length) };
+        if got <= 0 {
+            break;
+        }
+        used += got as usize;
+    }
+    // SAFETY: our own descriptor.
+    unsafe { arch::syscall3(libc::SYS_close, file as usize, 0, 0) };
+    Some(used)
+}
+
 /// Asks the kernel to zero this page in every child of a fork, of whatever kind.
 pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
     // SAFETY: acts on a mapping of ours, and only in children.
@@ -182,11 +224,24 @@ pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
     }
 }
 
-/// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function.
+/// Whether this thread is scheduled in real time.
+pub fn is_real_time() -> bool {
+    // SAFETY: no memory.
+    let policy = unsafe { arch::syscall3(libc::SYS_sched_getscheduler, 0, 0, 0) } as i32;
+    let policy = policy & !libc::SCHED_RESET_ON_FORK;
+    matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// A clock in nanoseconds, by the vDSO. For waiters only: it is libc's function.
+fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into a live local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 

@@ -71,13 +71,14 @@ extern "C" {
     fn rcu_notrace_self() -> *const Reader;
 }
 
-/// This thread's reader.
+/// This thread's reader of a flavour.
 #[cfg(feature = "portable-reader")]
 #[inline(always)]
-pub fn reader() -> &'static Reader {
-    // SAFETY: the block of the running thread lives as long as the thread, and a caller has no
-    // longer use for it (crate::reader).
-    unsafe { &*rcu_notrace_self() }
+pub fn reader(index: usize) -> &'static Reader {
+    debug_assert!(index < crate::flavour::FLAVOURS);
+    // SAFETY: the blocks of the running thread, one a flavour, live as long as the thread, and a
+    // caller has no longer use for them (crate::reader).
+    unsafe { &*rcu_notrace_self().add(index) }
 }
 
 #[cfg(not(feature = "portable-reader"))]
@@ -86,6 +87,7 @@ pub use word::{reader, set_top_byte, tls_lock, tls_unlock};
 #[cfg(not(feature = "portable-reader"))]
 mod word {
     use super::{asm, naked_asm, Reader};
+    use crate::flavour::FLAVOURS;
 
     #[cfg(target_feature = "avx")]
     compile_error!(
@@ -93,8 +95,8 @@ mod word {
          registers that baseline code can change, and no others"
     );
 
-    /// Offset of this thread's reader from the thread pointer. The linker turns the load into a
-    /// constant where the library is part of the executable.
+    /// Offset of this thread's first reader from the thread pointer. The linker turns the load
+    /// into a constant where the library is part of the executable.
     #[inline(always)]
     fn offset() -> isize {
         let offset: isize;
@@ -109,9 +111,10 @@ mod word {
         offset
     }
 
-    /// This thread's reader.
+    /// This thread's reader of a flavour.
     #[inline(always)]
-    pub fn reader() -> &'static Reader {
+    pub fn reader(index: usize) -> &'static Reader {
+        debug_assert!(index < FLAVOURS);
         let thread: usize;
         // SAFETY: %fs:0 holds the thread pointer itself, by the x86-64 TLS ABI.
         unsafe {
@@ -121,21 +124,30 @@ mod word {
                 options(pure, readonly, nostack, preserves_flags)
             );
         }
-        // SAFETY: the block of the running thread lives as long as the thread, and a caller has
-        // no longer use for it (crate::reader).
-        unsafe { &*(thread.wrapping_add_signed(offset()) as *const Reader) }
+        let first = thread.wrapping_add_signed(offset()) as *const Reader;
+        // SAFETY: the blocks of the running thread, one a flavour, live as long as the thread, and
+        // a caller has no longer use for them (crate::reader).
+        unsafe { &*first.add(index) }
     }
 
-    /// Calls a trampoline: past the red zone, and by the GOT.
-    macro_rules! call_slow {
-        ($trampoline:literal) => {
-            // SAFETY: the trampoline preserves every register, and the red zone is stepped over.
+    /// One instruction on this thread's state word of the flavour at `$index`, and the call of a
+    /// trampoline, past the red zone and by the GOT, if its result has the condition.
+    macro_rules! on_word {
+        ($instruction:literal, $condition:literal, $index:literal, $trampoline:literal) => {
+            // SAFETY: changes this thread's own state word by one instruction. The trampoline
+            // preserves every register, and the red zone is stepped over.
             unsafe {
                 asm!(
-                    "lea rsp, [rsp - 128]",
-                    concat!("call qword ptr [rip + ", $trampoline, "@GOTPCREL]"),
-                    "lea rsp, [rsp + 128]",
-                )
+                    concat!($instruction, " dword ptr fs:[{word} + 64 * ", $index, "]"),
+                    concat!($condition, " {slow}"),
+                    word = in(reg) offset(),
+                    slow = label { unsafe { asm!(
+                        "lea rsp, [rsp - 128]",
+                        concat!("call qword ptr [rip + ", $trampoline, "@GOTPCREL]"),
+                        "lea rsp, [rsp + 128]",
+                    ) } },
+                    options(nostack)
+                );
             }
         };
     }
@@ -143,32 +155,22 @@ mod word {
     /// The read side's lock: increment, and if the result is not negative the slow path.
     /// A compiler barrier.
     #[inline(always)]
-    pub fn tls_lock() {
-        // SAFETY: changes this thread's own state word by one instruction.
-        unsafe {
-            asm!(
-                "inc dword ptr fs:[{word}]",
-                "jns {slow}",
-                word = in(reg) offset(),
-                slow = label { call_slow!("rcu_notrace_lock_slow") },
-                options(nostack)
-            );
+    pub fn tls_lock(index: usize) {
+        if index == 0 {
+            on_word!("inc", "jns", "0", "rcu_notrace_lock_slow");
+        } else {
+            on_word!("inc", "jns", "1", "rcu_trace_lock_slow");
         }
     }
 
     /// The read side's unlock: decrement, and if the result is zero the slow path.
     /// A release: on x86 every store is, and this is a compiler barrier.
     #[inline(always)]
-    pub fn tls_unlock() {
-        // SAFETY: as in `tls_lock`.
-        unsafe {
-            asm!(
-                "dec dword ptr fs:[{word}]",
-                "jz {slow}",
-                word = in(reg) offset(),
-                slow = label { call_slow!("rcu_notrace_unlock_slow") },
-                options(nostack)
-            );
+    pub fn tls_unlock(index: usize) {
+        if index == 0 {
+            on_word!("dec", "jz", "0", "rcu_notrace_unlock_slow");
+        } else {
+            on_word!("dec", "jz", "1", "rcu_trace_unlock_slow");
         }
     }
 
@@ -277,4 +279,6 @@ mod word {
 
     trampoline!(rcu_notrace_lock_slow, crate::reader::lock_slow);
     trampoline!(rcu_notrace_unlock_slow, crate::reader::unlock_slow);
+    trampoline!(rcu_trace_lock_slow, crate::reader::trace_lock_slow);
+    trampoline!(rcu_trace_unlock_slow, crate::reader::trace_unlock_slow);
 }

@@ -15,6 +15,7 @@
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use super::State;
+use crate::flavour::Flavour;
 use crate::sys;
 
 const NOT_FLAGGED: i32 = i32::MIN;
@@ -54,14 +55,14 @@ impl Word {
     /// This thread enters a section; the slow path included. A compiler barrier, which a waiter's
     /// heavy barrier makes a full one when it matters (BARRIER).
     #[inline(always)]
-    pub fn lock_current_thread() {
-        sys::tls_lock();
+    pub fn lock_current_thread(flavour: &Flavour) {
+        sys::tls_lock(flavour.index);
     }
 
     /// This thread leaves a section; the slow path included. A release.
     #[inline(always)]
-    pub fn unlock_current_thread() {
-        sys::tls_unlock();
+    pub fn unlock_current_thread(flavour: &Flavour) {
+        sys::tls_unlock(flavour.index);
     }
 
     /// What it says; `None` for a value that no balanced use reaches.

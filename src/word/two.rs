@@ -13,7 +13,7 @@ use core::sync::atomic::{
 };
 
 use super::State;
-use crate::{reader, sys};
+use crate::flavour::Flavour;
 
 /// A thread's state word.
 #[repr(C)]
@@ -25,25 +25,25 @@ pub struct Word {
 impl Word {
     /// This thread enters a section; the slow path included. A compiler barrier.
     #[inline(always)]
-    pub fn lock_current_thread() {
-        let word = &sys::reader().word;
+    pub fn lock_current_thread(flavour: &Flavour) {
+        let word = &flavour.reader().word;
         word.nesting.store(word.nesting.load(Relaxed).wrapping_add(1), Relaxed);
         compiler_fence(SeqCst);
         if word.settled.load(Relaxed) == 0 {
-            reader::lock_slow();
+            flavour.reader().lock_slow(flavour);
         }
     }
 
     /// This thread leaves a section; the slow path included. A release.
     #[inline(always)]
-    pub fn unlock_current_thread() {
-        let word = &sys::reader().word;
+    pub fn unlock_current_thread(flavour: &Flavour) {
+        let word = &flavour.reader().word;
         let nesting = word.nesting.load(Relaxed).wrapping_sub(1);
         compiler_fence(SeqCst);
         word.nesting.store(nesting, Release);
         compiler_fence(SeqCst);
         if nesting == 0 && word.settled.load(Relaxed) == 0 {
-            reader::unlock_slow();
+            flavour.reader().unlock_slow(flavour);
         }
     }
 

@@ -1,0 +1,232 @@
+//! Holdouts: sections that a grace period waits for, and what the waiter does meanwhile.
+//!
+//! It spins a little, then sleeps, for longer and longer. Whenever it wakes up it looks after those
+//! that have not answered: the dead are buried, the silent are flagged, and a grace period that
+//! takes too long is reported.
+
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crate::boost::Boost;
+use crate::bug;
+use crate::flavour::Flavour;
+use crate::grace_period::{Look, Urgency, SPIN_NS};
+use crate::ipi;
+use crate::registry::Roster;
+use crate::stall::{self, Stall};
+use crate::stats::count;
+use crate::sys::futex::Countdown;
+use crate::{fork, sys};
+
+/// How long a signal may go unanswered before its thread is flagged remotely.
+const FIRST_PATIENCE_NS: u64 = 1_000_000;
+const LAST_PATIENCE_NS: u64 = 100_000_000;
+
+/// Most that a waiter spins before it sleeps, if the last grace periods say that it is worth it: a
+/// sleeper's way back to its processor takes about half of that (`make bench`).
+const LONGEST_SPIN_NS: u64 = 200_000;
+
+/// What one grace period has waited so far.
+pub struct Wait {
+    /// Since when somebody is in the way; 0: nobody so far.
+    since: u64,
+    /// For how long the waiter spun.
+    pub spun: u64,
+    /// For how long it sleeps before it looks after those in the way.
+    patience: u64,
+    stall: Stall,
+}
+
+impl Wait {
+    /// Nothing yet; reads no clock.
+    pub fn new() -> Self {
+        Wait { since: 0, spun: 0, patience: FIRST_PATIENCE_NS, stall: Stall::new() }
+    }
+
+    /// Somebody is in the way, from now on at the latest.
+    pub fn begin(&mut self) {
+        if self.since == 0 {
+            self.since = sys::monotonic_ns();
+        }
+    }
+
+    /// Enters the grace period into the books: it has ended.
+    pub fn book(&self, flavour: &Flavour) {
+        let waited = (self.since != 0).then(|| sys::monotonic_ns().wrapping_sub(self.since));
+        flavour.stats.book_wait(waited, self.spun);
+        if let Some(waited) = waited {
+            flavour.last_wait.store(waited, Relaxed);
+        }
+    }
+
+    /// Waits until nothing is open; `lend` waits for one of the open ones, lending the caller's
+    /// priority, and `tend` looks after them all each time that patience ends.
+    fn outwait(
+        &mut self,
+        flavour: &Flavour,
+        open: &Countdown,
+        lend: &mut dyn FnMut(u64),
+        tend: &mut dyn FnMut(&mut Stall, u64),
+    ) {
+        if open.open() == 0 {
+            return;
+        }
+        self.begin();
+        let spin = sys::monotonic_ns();
+        let done = open.spin(spin_limit(flavour));
+        let mut looked = sys::monotonic_ns();
+        self.spun += looked.wrapping_sub(spin);
+        if done {
+            return;
+        }
+        loop {
+            if Boost::is_wanted() {
+                lend(self.patience);
+                if open.open() == 0 {
+                    return;
+                }
+            } else if open.sleep(self.patience) {
+                return;
+            }
+            let now = sys::monotonic_ns();
+            // A signal may have woken us.
+            if now.wrapping_sub(looked) >= self.patience {
+                looked = now;
+                tend(&mut self.stall, now.wrapping_sub(self.since));
+                self.patience = (2 * self.patience).min(LAST_PATIENCE_NS);
+            }
+        }
+    }
+}
+
+/// How long to spin before sleep.
+fn spin_limit(flavour: &Flavour) -> u64 {
+    match flavour.urgency() {
+        Urgency::Expedited => LONGEST_SPIN_NS,
+        Urgency::Normal => {
+            let last = flavour.last_wait.load(Relaxed);
+            if last > LONGEST_SPIN_NS {
+                SPIN_NS
+            } else {
+                (2 * last).clamp(SPIN_NS, LONGEST_SPIN_NS)
+            }
+        }
+    }
+}
+
+impl Flavour {
+    /// Waits until a side of the transient sections is empty.
+    pub fn await_transient(&self, side: usize, wait: &mut Wait) {
+        let mut lend = |timeout| match self.transient.occupants(side).next() {
+            Some((slot, seen, tid)) if tid != sys::gettid() => {
+                self.boost.lend(self, tid, timeout, || self.transient.occupies(slot, seen));
+            }
+            _ => {
+                self.transient.side(side).sleep(timeout);
+            }
+        };
+        let mut tend = |stall: &mut Stall, waited| {
+            for (slot, seen, tid) in self.transient.occupants(side) {
+                let dead = sys::tgkill(fork::process(), tid, 0) == Err(libc::ESRCH);
+                if dead && self.transient.bury(slot, seen) {
+                    bug::warn_of_thread(tid, DIED_INSIDE);
+                    count(&self.stats.died);
+                }
+            }
+            if stall.is_due(waited) {
+                stall::report(self, waited, stall::Holdouts::Transient(side));
+            }
+        };
+        wait.outwait(self, self.transient.side(side), &mut lend, &mut tend);
+    }
+
+    /// Waits for the reports.
+    ///
+    /// REPORT: the count that is found zero was counted down by full fences, each after the last
+    /// load of its section.
+    pub fn await_holdouts(&self, tag: u32, wait: &mut Wait) {
+        let mut lend = |timeout| self.lend(tag, timeout);
+        let mut tend = |stall: &mut Stall, waited| {
+            self.rescue(tag);
+            if stall.is_due(waited) {
+                stall::report(self, waited, stall::Holdouts::Asked(tag));
+            }
+        };
+        wait.outwait(self, &self.holdouts, &mut lend, &mut tend);
+    }
+
+    /// Lends the caller's priority to one of the readers that have not reported, and waits for it.
+    fn lend(&self, tag: u32, timeout: u64) {
+        let mut roster = self.registry.lock();
+        let mut entries = roster.entries().iter();
+        let asked =
+            entries.find(|entry| entry.asked == tag && entry.reader().request.load(SeqCst) == tag);
+        let Some(&entry) = asked else { return };
+        let tid = entry.reader().tid.load(Relaxed);
+        self.boost.lend(self, tid, timeout, || {
+            let is_holdout = entry.reader().request.load(SeqCst) == tag;
+            // The thread may exit from here on.
+            drop(roster);
+            is_holdout
+        });
+    }
+
+    /// Looks after the readers that have not reported: the dead are buried, and whoever is not
+    /// flagged by now (its signal blocked, stolen, or long in coming) is flagged remotely.
+    fn rescue(&self, tag: u32) {
+        let mut roster = self.registry.lock();
+        let mut silent = 0;
+        let mut index = 0;
+        while let Some(&entry) = roster.entries().get(index) {
+            let reader = entry.reader();
+            if entry.asked == tag && reader.request.load(SeqCst) == tag {
+                if ipi::is_dead(reader) {
+                    self.bury(&mut roster, index, tag);
+                    continue;
+                }
+                let state = reader.state(self);
+                if !(state.flagged && state.in_section()) {
+                    roster.swap(index, silent);
+                    silent += 1;
+                }
+            }
+            index += 1;
+        }
+        if silent == 0 {
+            return;
+        }
+        if ipi::heavy_barrier(self) {
+            let stragglers = self.settle(&mut roster, tag, silent);
+            self.stats.rescues.fetch_add(stragglers as u64, Relaxed);
+            self.flag(&mut roster, tag, stragglers);
+        } else {
+            self.rescue_without_barrier(&mut roster, tag, silent);
+        }
+    }
+
+    /// membarrier is refused, and the first `silent` readers have not answered the signal: it may be
+    /// on its way, blocked, or stolen. It is sent again; and the scheduler's word is taken for a
+    /// barrier (SCHEDULED, `ipi::scheduler`): each reader is flagged, and looked at once its thread
+    /// was off its processor since.
+    fn rescue_without_barrier(&self, roster: &mut Roster, tag: u32, silent: usize) {
+        for entry in roster.entries().iter_mut().take(silent) {
+            let seen = *entry;
+            let reader = seen.reader();
+            let tid = reader.tid.load(Relaxed);
+            if seen.scheduled != 0 && ipi::scheduler::was_off_since(tid, seen.scheduled) {
+                match self.look(entry, tag) {
+                    Look::Quiescent | Look::Holdout => {
+                        self.stats.rescues.fetch_add(1, Relaxed);
+                        continue;
+                    }
+                    Look::Straggler => {}
+                }
+            }
+            reader.word.flag();
+            entry.scheduled = ipi::scheduler::mark(tid);
+            let _ = ipi::send(self, reader, false);
+        }
+    }
+}
+
+/// What is said of a thread whose death was found out.
+pub const DIED_INSIDE: &[u8] = b" died inside a read-side critical section, which ends with it";

@@ -1,0 +1,143 @@
+//! The worker: the thread that runs a flavour's callbacks.
+//!
+//! It is created where that is safe (a call that may block anyway, a thread's exit), never in a
+//! `call_rcu()`, which may run under malloc's lock. Between rounds it naps, so that callbacks that
+//! come one by one share a grace period; when nothing came for a while it sleeps until it is woken.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU8,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+};
+
+use crate::bug;
+use crate::flavour::Flavour;
+use crate::reader::role;
+use crate::sys::{self, futex};
+use crate::{fork, ipi};
+
+/// How long the worker naps between rounds, and how often in vain before it sleeps.
+const NAP_NS: u64 = 1_000_000;
+const NAPS: u32 = 10;
+
+/// A flavour's worker.
+pub struct Worker {
+    state: AtomicU8,
+    /// A futex, apart from what changes more often: every `call_rcu()` looks at it.
+    rest: Rest,
+}
+
+#[repr(align(64))]
+struct Rest(AtomicU32);
+
+mod state {
+    pub const NONE: u8 = 0;
+    pub const STARTING: u8 = 1;
+    pub const EXISTS: u8 = 2;
+}
+
+mod rest {
+    pub const AWAKE: u32 = 0;
+    pub const NAPS: u32 = 1;
+    pub const SLEEPS: u32 = 2;
+}
+
+impl Worker {
+    /// None.
+    pub const fn new() -> Self {
+        Worker { state: AtomicU8::new(state::NONE), rest: Rest(AtomicU32::new(rest::AWAKE)) }
+    }
+
+    /// Whether there is one.
+    pub fn exists(&self) -> bool {
+        self.state.load(Acquire) == state::EXISTS
+    }
+
+    /// Creates it unless it exists; false if that fails. May allocate.
+    pub fn start(&self, flavour: &'static Flavour) -> bool {
+        loop {
+            match self.state.compare_exchange(state::NONE, state::STARTING, SeqCst, Acquire) {
+                Ok(_) => break,
+                Err(state::EXISTS) => return true,
+                Err(_) => sys::sched_yield(),
+            }
+        }
+        let created = fork::is_our_process() && create(flavour);
+        self.state.store(if created { state::EXISTS } else { state::NONE }, Release);
+        created
+    }
+
+    /// Wakes it if it sleeps; `now`: also from a nap.
+    #[inline(always)]
+    pub fn wake(&self, now: bool) {
+        let at_rest = self.rest.0.load(SeqCst);
+        let sleeps = at_rest == rest::SLEEPS || (at_rest == rest::NAPS && now);
+        if sleeps && self.rest.0.swap(rest::AWAKE, SeqCst) != rest::AWAKE {
+            futex::wake_all(&self.rest.0);
+        }
+    }
+
+    /// Rests, unless there is something to do.
+    fn rest(&self, flavour: &Flavour, how: u32) {
+        // WAKE: partner of `Callbacks::wake`.
+        self.rest.0.store(how, SeqCst);
+        if how == rest::NAPS {
+            futex::wait(&self.rest.0, how, NAP_NS);
+        } else if flavour.callbacks.is_idle() {
+            futex::wait(&self.rest.0, how, 0);
+        }
+        self.rest.0.store(rest::AWAKE, SeqCst);
+    }
+
+    /// In a forked child, where it is not.
+    pub fn reset(&self) {
+        self.state.store(state::NONE, SeqCst);
+        self.rest.0.store(rest::AWAKE, SeqCst);
+    }
+}
+
+fn create(flavour: &'static Flavour) -> bool {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    let mut thread = MaybeUninit::uninit();
+    // It inherits the mask: signals are the program's, for its own threads.
+    let mask = sys::set_signal_mask(!0);
+    // SAFETY: `body` takes a flavour's address, and is never unloaded (-z nodelete).
+    let error = unsafe {
+        libc::pthread_create(
+            thread.as_mut_ptr(),
+            ptr::null(),
+            body,
+            ptr::from_ref(flavour).cast_mut().cast(),
+        )
+    };
+    sys::set_signal_mask(mask);
+    if error == 0 {
+        // SAFETY: just created; nobody joins it.
+        unsafe { libc::pthread_detach(thread.assume_init()) };
+    } else if !WARNED.swap(true, Relaxed) {
+        bug::warn(&[b"no thread to run callbacks; rcu_barrier() runs them"]);
+    }
+    error == 0
+}
+
+extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
+    // SAFETY: what `create` passed.
+    let flavour = unsafe { &*flavour.cast::<Flavour>() };
+    sys::set_thread_name(flavour.names.worker);
+    // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
+    sys::unblock_signal(ipi::signal_number());
+    flavour.reader().role.fetch_or(role::WORKER, Relaxed);
+    let worker = &flavour.callbacks.worker;
+    let mut naps = 0;
+    loop {
+        naps = if flavour.advance() { 0 } else { naps + 1 };
+        if naps > NAPS {
+            worker.rest(flavour, rest::SLEEPS);
+            naps = 0;
+        } else if !flavour.callbacks.are_many() {
+            worker.rest(flavour, rest::NAPS);
+        }
+    }
+}
