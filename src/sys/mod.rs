@@ -31,6 +31,7 @@ pub use arch::{reader, sigreturn};
 #[cfg(not(any(feature = "portable-reader", not(target_arch = "x86_64"))))]
 pub use arch::{set_top_byte, tls_lock, tls_unlock};
 
+pub mod file;
 pub mod futex;
 
 /// A system call's answer: a value, or the negated errno.
