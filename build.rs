@@ -10,6 +10,7 @@ fn main() {
     println!("cargo:rerun-if-changed=src/sys/tls.c");
     println!("cargo:rerun-if-changed=src/capi.rs");
     println!("cargo:rerun-if-changed=src/stats.rs");
+    println!("cargo:rerun-if-changed=src/stall/event.rs");
     println!("cargo:rerun-if-changed=cbindgen.toml");
 
     let mut unit = cc::Build::new();
@@ -33,7 +34,8 @@ fn main() {
         .with_config(config)
         .with_src(root.join("src/capi.rs"))
         .with_src(root.join("src/stats.rs"))
+        .with_src(root.join("src/stall/event.rs"))
         .generate()
-        .expect("cbindgen reads src/capi.rs and src/stats.rs")
+        .expect("cbindgen reads src/capi.rs, src/stats.rs and src/stall/event.rs")
         .write_to_file(out.join("abi.h"));
 }

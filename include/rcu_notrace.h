@@ -18,7 +18,7 @@
  *   rcu_notrace_get_ipi_mode, _get_stats,
  *   rcu_tasks_trace_get_stats                     yes (1)   yes (1)           no         no
  *   rcu_notrace_set_ipi_mode, _set_exit_policy,
- *   _set_stall_handler                            no        no                no         no
+ *   _set_stall_ms, _set_stall_handler             no        no                no         no
  *   rcu_register_thread, rcu_notrace_start_worker no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
  *   synchronize_rcu, cond_synchronize_rcu, their
@@ -423,6 +423,25 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * Pass sizeof(struct rcu_notrace_stats): later versions append to it. With RCU_NOTRACE_STATS=1 in
  * the environment each process prints them at exit, a line each on standard error.
  * rcu_tasks_trace_get_stats: those of the second flavour.
+ *
+ *
+ * void rcu_notrace_set_stall_ms(unsigned long ms) - when a grace period that takes long is reported
+ *
+ * After ms milliseconds, and each time that the wait has doubled; 0: never. 10,000 unless the
+ * environment variable RCU_NOTRACE_STALL_MS says otherwise. The waiter writes to standard error, one
+ * write(2) a reader: its thread's id and name, how deep it is in sections and for how long at least,
+ * its scheduler state and where it waits in the kernel, what became of the IPI, and its calls, which
+ * the IPI's handler took down (mode membarrier: without); then the waiter's own calls. Names of
+ * functions come from the files' symbol tables. The report allocates nothing and takes no lock of
+ * libc's; the IPI may interrupt a system call of the reader's, as every signal.
+ *
+ *
+ * void rcu_notrace_set_stall_handler(int (*handler)(const struct rcu_notrace_stall *, void *), void *data)
+ *
+ * Calls handler(stall, data) for each text of a report, before it is printed; it is not printed if
+ * the handler returns non-zero. The handler runs in the waiter, in the middle of its grace period: it
+ * must not wait for another one, nor call this function. NULL: no handler.
+ * Kernel: the stall notifier chain (rcu_stall_chain_notifier_register()).
  */
 
 /* ---- callbacks ------------------------------------------------------------------------------ */

@@ -13,6 +13,7 @@ pub struct Decimal {
 
 impl Decimal {
     /// Of any number.
+    #[inline(never)]
     pub fn new(number: u64) -> Self {
         let mut decimal = Decimal { digits: [b'0'; 20], first: 20 };
         let mut rest = number;
@@ -36,6 +37,7 @@ impl Decimal {
 const MOST_PARTS: usize = 8;
 
 /// Writes `rcu-notrace: `, the parts (six at most) and a new line, at once.
+#[inline(never)]
 pub fn warn(parts: &[&[u8]]) {
     const NOTHING: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
     let mut line = [NOTHING; MOST_PARTS];

@@ -15,6 +15,7 @@ use crate::ipi::{self, Mode};
 use crate::reader::{busy, Reader, PROBATION};
 use crate::section;
 use crate::seq::COMPLETED;
+use crate::stall::{self, rcu_notrace_stall, Answer};
 use crate::stats::rcu_notrace_stats;
 use crate::word::Word;
 use crate::{bug, exit, start, sys};
@@ -48,6 +49,14 @@ const _: () = {
     assert!(size_of::<Word>() == 8);
     assert!(RCU_NOTRACE_EXIT_LEAVE == exit::LEAVE && RCU_NOTRACE_EXIT_RUN == exit::RUN);
     assert!(RCU_NOTRACE_COMPLETED == COMPLETED);
+    assert!(RCU_NOTRACE_STALL_IPI_NOT_SENT == Answer::NotSent as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_ANSWERED == Answer::Answered as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_BLOCKED == Answer::Blocked as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_IGNORED == Answer::Ignored as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_REPLACED == Answer::Replaced as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_PENDING == Answer::Pending as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_STOLEN == Answer::Stolen as c_int);
+    assert!(RCU_NOTRACE_STALL_IPI_DEAD == Answer::Dead as c_int);
     assert!(RCU_NOTRACE_IPI_AUTO == Mode::Auto as c_int);
     assert!(RCU_NOTRACE_IPI_SIGNAL == Mode::Signal as c_int);
     assert!(RCU_NOTRACE_IPI_MEMBARRIER == Mode::Membarrier as c_int);
@@ -324,6 +333,40 @@ unsafe fn copy_stats(flavour: &Flavour, stats: *mut rcu_notrace_stats, size: usi
         ptr::write_bytes(stats.cast::<u8>().add(known), 0, size - known);
     }
 }
+
+/// When a grace period that takes long is reported first, in milliseconds; 0: never.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_set_stall_ms(ms: c_ulong) {
+    start::ensure();
+    stall::set_after_ms(ms);
+}
+
+/// Who is told of grace periods that take long; NULL: nobody but standard error.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_set_stall_handler(
+    handler: Option<unsafe extern "C" fn(*const rcu_notrace_stall, *mut c_void) -> c_int>,
+    data: *mut c_void,
+) {
+    start::ensure();
+    stall::set_handler(handler, data);
+}
+
+/// What became of a stalled reader's IPI: not sent.
+pub const RCU_NOTRACE_STALL_IPI_NOT_SENT: c_int = 0;
+/// Our handler ran.
+pub const RCU_NOTRACE_STALL_IPI_ANSWERED: c_int = 1;
+/// The thread blocks the signal.
+pub const RCU_NOTRACE_STALL_IPI_BLOCKED: c_int = 2;
+/// The process ignores it.
+pub const RCU_NOTRACE_STALL_IPI_IGNORED: c_int = 3;
+/// The program has put another handler in the place of ours.
+pub const RCU_NOTRACE_STALL_IPI_REPLACED: c_int = 4;
+/// It is still pending: the thread does not run.
+pub const RCU_NOTRACE_STALL_IPI_PENDING: c_int = 5;
+/// sigwait(3) or signalfd(2) took it.
+pub const RCU_NOTRACE_STALL_IPI_STOLEN: c_int = 6;
+/// The thread is gone.
+pub const RCU_NOTRACE_STALL_IPI_DEAD: c_int = 7;
 
 /// Loads a protected pointer, given its address.
 ///

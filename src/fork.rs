@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use crate::flavour::{self, Flavour};
 use crate::reader::{ipi as ipi_state, mark, Reader};
 use crate::sys;
-use crate::{bug, ipi};
+use crate::{bug, ipi, stall};
 
 const PAGE: usize = 4096;
 
@@ -109,6 +109,7 @@ fn in_child() {
         return;
     }
     ipi::after_fork();
+    stall::after_fork();
     for flavour in flavour::ALL {
         start_over(flavour, flavour.reader());
     }

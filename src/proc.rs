@@ -1,7 +1,7 @@
 //! What the kernel says of a thread of this process, in /proc. Inline system calls, no memory.
 
 use crate::bug::Decimal;
-use crate::sys;
+use crate::sys::file::File;
 
 /// Room for a thread's `status`, which is the longest file that is read here.
 pub const ROOM: usize = 4096;
@@ -22,12 +22,19 @@ fn read_file<'b>(tid: i32, name: &[u8], room: &'b mut [u8; ROOM]) -> Option<&'b 
     let decimal = Decimal::new(tid as u64);
     let parts = [b"/proc/self/task/".as_slice(), decimal.text(), b"/", name];
     let text = parts.iter().flat_map(|part| part.iter());
-    // The last byte stays a zero.
+    // The last byte stays a zero, and so do those behind the text.
     for (place, byte) in path.iter_mut().take(63).zip(text) {
         *place = *byte;
     }
-    let length = sys::read_file(&path, room)?;
-    room.get(..length)
+    let file = File::open(&path)?;
+    let mut used = 0;
+    while let Some(rest) = room.get_mut(used..) {
+        match file.read(rest) {
+            0 => break,
+            more => used += more,
+        }
+    }
+    room.get(..used)
 }
 
 /// What stands behind a name at the start of a line, without the blanks around.
@@ -38,9 +45,14 @@ pub fn field<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
 
 /// A number in decimal.
 pub fn number(text: &[u8]) -> Option<u64> {
-    let digits = text.iter().map(|digit| digit.is_ascii_digit().then(|| u64::from(digit - b'0')));
-    let value = digits.fold(Some(0u64), |value, digit| Some(value?.wrapping_mul(10) + digit?));
-    value.filter(|_| !text.is_empty())
+    let mut value = 0u64;
+    for digit in text {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+    }
+    (!text.is_empty()).then_some(value)
 }
 
 /// A set of signals, in hexadecimal.
@@ -60,7 +72,7 @@ mod tests {
     #[test]
     fn this_threads_status_has_its_fields() {
         let mut room = [0; ROOM];
-        let status = read(sys::gettid(), b"status", &mut room).expect("/proc is mounted");
+        let status = read(crate::sys::gettid(), b"status", &mut room).expect("/proc is mounted");
         assert_eq!(field(status, b"State:").map(|state| state[0]), Some(b'R'));
         let switches = field(status, b"voluntary_ctxt_switches:").and_then(number);
         assert!(switches.is_some());

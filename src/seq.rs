@@ -29,6 +29,11 @@ impl Seq {
         self.0.load(Acquire).wrapping_sub(snap) < 1 << 63 || snap == COMPLETED
     }
 
+    /// The counter, for people to read.
+    pub fn now(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
     /// A grace period starts. By the one thread that runs it.
     pub fn start(&self) {
         self.0.store(self.0.load(Relaxed).wrapping_add(1), SeqCst);

@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::{exit, exit_hook, fork, ipi, stats, sys};
+use crate::{exit, exit_hook, fork, ipi, stall, stats, sys};
 
 const NOT: u8 = 0;
 const STARTING: u8 = 1;
@@ -33,6 +33,7 @@ fn start() {
         ipi::start();
         exit_hook::start();
         exit::start();
+        stall::start();
         stats::start();
         STATE.store(STARTED, Release);
     }

@@ -41,13 +41,17 @@ impl Mode {
         [Mode::Auto, Mode::Signal, Mode::Membarrier].into_iter().find(|mode| *mode as i32 == number)
     }
 
-    fn from_name(name: &[u8]) -> Option<Mode> {
-        match name {
-            b"auto" => Some(Mode::Auto),
-            b"signal" => Some(Mode::Signal),
-            b"membarrier" => Some(Mode::Membarrier),
-            _ => None,
+    /// As the environment names it.
+    pub fn name(self) -> &'static [u8] {
+        match self {
+            Mode::Auto => b"auto",
+            Mode::Signal => b"signal",
+            Mode::Membarrier => b"membarrier",
         }
+    }
+
+    fn from_name(name: &[u8]) -> Option<Mode> {
+        [Mode::Auto, Mode::Signal, Mode::Membarrier].into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -122,6 +126,19 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
 /// In a forked child: what the parent's other threads held is free.
 pub fn after_fork() {
     signal::reset();
+}
+
+/// Sends a thread the signal, for a stall report; nobody is asked for anything.
+pub fn send_to_thread(tid: i32) -> Result<(), i32> {
+    if !signal::is_handled() {
+        return Err(libc::EPERM);
+    }
+    sys::tgkill(fork::process(), tid, signal::number())
+}
+
+/// Whether the program has left our handler in its place.
+pub fn is_handler_ours() -> bool {
+    signal::is_ours()
 }
 
 /// The signal that is the IPI.

@@ -18,6 +18,7 @@ use core::sync::atomic::{
 use crate::bug;
 use crate::flavour::{self, Flavour};
 use crate::reader::{busy, ipi, Reader, Reporter};
+use crate::stall;
 use crate::sys::{self, futex::Lock, KernelSigaction};
 
 static NUMBER: AtomicI32 = AtomicI32::new(libc::SIGURG);
@@ -105,6 +106,13 @@ pub fn is_handled() -> bool {
     INSTALLED.load(Relaxed)
 }
 
+/// Whether our handler is there, or was when the program last changed it.
+pub fn is_ours() -> bool {
+    let mut now = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    sys::rt_sigaction(number(), None, Some(&mut now)).is_ok()
+        && now.handler == on_ipi as *const () as usize
+}
+
 /// In a forked child: the parent's other threads do not hold our lock any more.
 pub fn reset() {
     INSTALLING.reset(false);
@@ -141,6 +149,7 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
             answer(reader, flavour, kind == ipi::SENT_MAY_PARK);
         }
     }
+    stall::answer(context);
     chain(signal, info, context);
 }
 

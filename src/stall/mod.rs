@@ -1,9 +1,47 @@
-//! Stall reports: a grace period that takes too long says who is in its way.
+//! Stall reports: a grace period that takes too long says who is in its way, and where.
+//!
+//! The waiter reports, each time that the wait has doubled: for each of the readers it waits for the
+//! thread, what became of its IPI, what the kernel says of it, and its calls ([`backtrace`]); then
+//! its own. No memory is allocated and no lock taken but our own: the reader may be in malloc or
+//! in the loader, and a report must not change how things end.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod backtrace;
+mod event;
+mod image;
+mod line;
+mod rows;
+mod symbols;
+mod unwind;
 
+#[cfg(test)]
+mod tests;
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::bug;
 use crate::flavour::Flavour;
-use crate::stats::count;
+use crate::ipi;
+use crate::proc;
+use crate::start;
+use crate::sys::{self, futex::Lock};
+use line::Line;
+
+pub use backtrace::answer;
+pub use backtrace::Answer;
+pub use event::{rcu_notrace_stall, Handler};
+pub use image::Images;
+pub use unwind::{unwind, Snapshot};
+
+/// When the first report of a grace period is due; 0: never.
+static AFTER_NS: AtomicU64 = AtomicU64::new(10_000_000_000);
+
+/// Most readers of one report.
+const MOST: usize = 8;
 
 /// When the next report of one grace period is due.
 pub struct Stall {
@@ -18,19 +56,290 @@ pub enum Holdouts {
     Asked(u32),
 }
 
-static AFTER_NS: AtomicU64 = AtomicU64::new(10_000_000_000);
+/// What one report is made of. One at a time.
+struct Reporter {
+    lock: Lock,
+    inner: UnsafeCell<Inner>,
+}
+
+struct Inner {
+    handler: Option<Handler>,
+    data: *mut c_void,
+    text: Text,
+}
+
+// SAFETY: `inner` is touched under `lock` only.
+unsafe impl Sync for Reporter {}
+
+static REPORTER: Reporter = Reporter {
+    lock: Lock::new(),
+    inner: UnsafeCell::new(Inner { handler: None, data: core::ptr::null_mut(), text: Text::new() }),
+};
+
+/// The text of a report, written at once; what does not fit is cut off.
+struct Text {
+    text: [u8; 16384],
+    used: usize,
+}
+
+impl Text {
+    const fn new() -> Self {
+        Text { text: [0; 16384], used: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    #[inline(never)]
+    fn push(&mut self, line: &Line) {
+        // Room for the end of the line and for the zero behind the text.
+        let room = self.text.len() - 2;
+        for byte in line.text() {
+            if let Some(place) = self.text.get_mut(self.used).filter(|_| self.used < room) {
+                *place = *byte;
+                self.used += 1;
+            }
+        }
+        if let Some([end, zero]) = self.text.get_mut(self.used..self.used + 2) {
+            (*end, *zero) = (b'\n', 0);
+            self.used += 1;
+        }
+    }
+
+    fn written(&self) -> &[u8] {
+        self.text.get(..self.used).unwrap_or_default()
+    }
+}
+
+/// One reader in the way.
+#[derive(Clone, Copy, Default)]
+struct Culprit {
+    tid: i32,
+    nesting: u32,
+}
 
 impl Stall {
+    /// None so far.
     pub fn new() -> Self {
         Stall { due: AFTER_NS.load(Relaxed) }
     }
 
+    /// Whether a report is due, having waited so long; if so, the next one is due after twice that.
     pub fn is_due(&mut self, waited: u64) -> bool {
-        self.due != 0 && waited >= self.due
+        let due = self.due != 0 && waited >= self.due;
+        if due {
+            self.due = waited.saturating_mul(2);
+        }
+        due
     }
 }
 
+/// Reads the environment. Once.
+pub fn start() {
+    let Some(wanted) = start::environment(c"RCU_NOTRACE_STALL_MS") else { return };
+    match proc::number(wanted).filter(|_| wanted.len() < 12) {
+        Some(ms) => set_after_ms(ms),
+        None => bug::warn(&[
+            b"RCU_NOTRACE_STALL_MS=",
+            wanted,
+            b" is no number of milliseconds; using 10000",
+        ]),
+    }
+}
+
+/// Sets when the first report of a grace period is due; 0: never.
+pub fn set_after_ms(ms: u64) {
+    AFTER_NS.store(ms.saturating_mul(1_000_000), Relaxed);
+}
+
+/// Sets the embedder's handler.
+pub fn set_handler(handler: Option<Handler>, data: *mut c_void) {
+    REPORTER.lock.lock();
+    // SAFETY: under the lock.
+    let inner = unsafe { &mut *REPORTER.inner.get() };
+    (inner.handler, inner.data) = (handler, data);
+    REPORTER.lock.unlock();
+}
+
+/// In a forked child: nobody reports.
+pub fn after_fork() {
+    REPORTER.lock.reset(false);
+    backtrace::reset();
+}
+
+/// Reports a grace period of `flavour` that has waited so long. By the thread that runs it.
 pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
-    let _ = (waited, holdouts);
-    count(&flavour.stats.stalls);
+    // Another flavour's report comes first; ours is due again.
+    if !REPORTER.lock.try_lock() {
+        return;
+    }
+    flavour.stats.stalls.fetch_add(1, Relaxed);
+    // SAFETY: under the lock.
+    let inner = unsafe { &mut *REPORTER.inner.get() };
+    let mut images = Images::new();
+    let mut culprits = [Culprit::default(); MOST];
+    let (found, unknown) = find(flavour, holdouts, &mut culprits);
+    inner.head(flavour, waited, found, unknown);
+    inner.deliver(waited, Culprit::default(), Answer::NotSent);
+    for culprit in culprits.iter().take(found) {
+        let answer = inner.describe(*culprit, waited, &mut images);
+        inner.deliver(waited, *culprit, answer);
+    }
+    inner.describe_waiter(flavour, &mut images);
+    inner.deliver(waited, Culprit::default(), Answer::NotSent);
+    REPORTER.lock.unlock();
+}
+
+/// The readers in the way, as many as there is room for; how many these are, and how many sections
+/// more there are of threads that are not known.
+fn find(flavour: &Flavour, holdouts: Holdouts, culprits: &mut [Culprit; MOST]) -> (usize, usize) {
+    let mut found = 0;
+    let mut enter = |culprit| {
+        if let Some(place) = culprits.get_mut(found) {
+            *place = culprit;
+            found += 1;
+        }
+    };
+    match holdouts {
+        Holdouts::Transient(side) => {
+            let open = flavour.transient.side(side).open() as usize;
+            for (_, _, tid) in flavour.transient.occupants(side) {
+                enter(Culprit { tid, nesting: 0 });
+            }
+            (found, open.saturating_sub(found))
+        }
+        Holdouts::Asked(tag) => {
+            // Thread ids are all that leaves the lock: a reader's block goes with its thread.
+            let mut roster = flavour.registry.lock();
+            for entry in roster.entries() {
+                let reader = entry.reader();
+                if entry.asked == tag && reader.request.load(SeqCst) == tag {
+                    let nesting = reader.state(flavour).nesting;
+                    enter(Culprit { tid: reader.tid.load(Relaxed), nesting });
+                }
+            }
+            let open = flavour.holdouts.open() as usize;
+            (found, open.saturating_sub(found))
+        }
+    }
+}
+
+impl Inner {
+    /// Hands the text to the embedder's handler, or prints it.
+    fn deliver(&mut self, waited: u64, culprit: Culprit, answer: Answer) {
+        let stall = rcu_notrace_stall {
+            size: size_of::<rcu_notrace_stall>(),
+            waited_ms: waited / 1_000_000,
+            tid: culprit.tid,
+            nesting: culprit.nesting,
+            ipi: answer as c_int,
+            text: self.text.text.as_ptr().cast(),
+        };
+        // SAFETY: the embedder's function, called as it was promised.
+        let handled = self
+            .handler
+            .is_some_and(|handler| unsafe { handler(&raw const stall, self.data) != 0 });
+        if !handled {
+            sys::write_stderr_text(self.text.written());
+        }
+        self.text.clear();
+    }
+
+    fn head(&mut self, flavour: &Flavour, waited: u64, found: usize, unknown: usize) {
+        let mut line = Line::new();
+        line.push(b"rcu-notrace: stall: ");
+        line.push(flavour.names.synchronize);
+        line.push(b"in process ");
+        line.push_decimal(sys::getpid() as u64);
+        line.push(b" waits for ");
+        line.push_decimal(waited / 1_000_000);
+        line.push(b" ms, for ");
+        line.push_decimal(found as u64);
+        line.push(b" readers");
+        if unknown != 0 {
+            line.push(b" and ");
+            line.push_decimal(unknown as u64);
+            line.push(b" sections more");
+        }
+        line.push(b"; sequence ");
+        line.push_decimal(flavour.seq.now());
+        line.push(b", ");
+        line.push_decimal(flavour.stats.grace_periods.load(Relaxed));
+        line.push(b" grace periods so far, mode ");
+        line.push(ipi::mode().name());
+        self.text.push(&line);
+    }
+
+    /// One reader: who, since when, its IPI, what the kernel says, and its calls.
+    fn describe(&mut self, culprit: Culprit, waited: u64, images: &mut Images) -> Answer {
+        let mut line = Line::new();
+        line.push(b"rcu-notrace: stall: ");
+        push_thread(&mut line, culprit.tid);
+        line.push(b" in a section for at least ");
+        line.push_decimal(waited / 1_000_000);
+        line.push(b" ms");
+        if culprit.nesting != 0 {
+            line.push(b", nesting ");
+            line.push_decimal(u64::from(culprit.nesting));
+        }
+        // Before the IPI, which may wake it up.
+        push_state(&mut line, culprit.tid);
+        let answer = backtrace::ask(culprit.tid);
+        line.push(b"; IPI ");
+        line.push(answer.text());
+        self.text.push(&line);
+        if answer == Answer::Answered {
+            backtrace::with_snapshot(|snapshot| self.calls(snapshot, images));
+        }
+        backtrace::finish();
+        answer
+    }
+
+    fn describe_waiter(&mut self, flavour: &Flavour, images: &mut Images) {
+        let mut line = Line::new();
+        line.push(b"rcu-notrace: stall: ");
+        push_thread(&mut line, sys::gettid());
+        line.push(b" waits in ");
+        line.push(flavour.names.synchronize.trim_ascii());
+        self.text.push(&line);
+        if backtrace::take_own() {
+            backtrace::with_snapshot(|snapshot| self.calls(snapshot, images));
+            backtrace::finish();
+        }
+    }
+
+    fn calls(&mut self, snapshot: &Snapshot, images: &mut Images) {
+        let mut line = Line::new();
+        for (number, (pc, exact)) in unwind(snapshot, images).each().enumerate() {
+            line.clear();
+            line.push(b"    #");
+            line.push_decimal(number as u64);
+            line.push(b" ");
+            images.describe(pc, exact, &mut line);
+            self.text.push(&line);
+        }
+    }
+}
+
+fn push_thread(line: &mut Line, tid: i32) {
+    let mut room = [0; proc::ROOM];
+    line.push(b"thread ");
+    line.push_decimal(tid as u64);
+    line.push(b" (");
+    line.push(proc::read(tid, b"comm", &mut room).unwrap_or(b"?").trim_ascii());
+    line.push(b")");
+}
+
+fn push_state(line: &mut Line, tid: i32) {
+    let mut room = [0; proc::ROOM];
+    let Some(status) = proc::read(tid, b"status", &mut room) else { return };
+    line.push(b"; state ");
+    line.push(proc::field(status, b"State:").unwrap_or(b"?"));
+    if let Some(wchan) = proc::read(tid, b"wchan", &mut room) {
+        if wchan != b"0" && !wchan.is_empty() {
+            line.push(b", in ");
+            line.push(wchan);
+        }
+    }
 }

@@ -51,6 +51,25 @@ pub unsafe fn syscall6(number: i64, a: [usize; 6]) -> isize {
     answer
 }
 
+/// Program counter, stack pointer and frame pointer of the function that this is inlined into.
+#[inline(always)]
+pub fn here() -> (u64, u64, u64) {
+    let (pc, sp, fp): (u64, u64, u64);
+    // SAFETY: reads registers.
+    unsafe {
+        asm!(
+            "adr {}, .",
+            "mov {}, sp",
+            "mov {}, x29",
+            out(reg) pc,
+            out(reg) sp,
+            out(reg) fp,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    (pc, sp, fp)
+}
+
 /// What a signal handler returns to.
 pub fn sigreturn() -> usize {
     restorer as *const () as usize + 4

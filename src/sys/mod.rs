@@ -27,10 +27,11 @@ compile_error!(
     "rcu-notrace runs on 64-bit Linux on x86-64 and aarch64; a port is one file in src/sys/"
 );
 
-pub use arch::{reader, sigreturn};
+pub use arch::{here, reader, sigreturn};
 #[cfg(not(any(feature = "portable-reader", not(target_arch = "x86_64"))))]
 pub use arch::{set_top_byte, tls_lock, tls_unlock};
 
+pub mod file;
 pub mod futex;
 
 /// A system call's answer: a value, or the negated errno.
@@ -120,6 +121,12 @@ pub fn write_stderr(parts: &[libc::iovec]) {
     unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
 }
 
+/// One `write(2)` of a text to standard error, likewise.
+pub fn write_stderr_text(text: &[u8]) {
+    // SAFETY: the kernel reads live text.
+    unsafe { arch::syscall3(libc::SYS_write, 2, text.as_ptr() as usize, text.len()) };
+}
+
 /// Ends the process by SIGABRT, whatever the program did to that signal.
 pub fn abort() -> ! {
     let pid = getpid();
@@ -187,32 +194,6 @@ pub fn map(bytes: usize) -> Option<ptr::NonNull<u8>> {
 pub unsafe fn unmap(address: *mut u8, bytes: usize) {
     // SAFETY: the caller's.
     unsafe { arch::syscall3(libc::SYS_munmap, address as usize, bytes, 0) };
-}
-
-/// Reads a file from its beginning, as far as there is room: how many bytes there were.
-pub fn read_file(path: &[u8; 64], room: &mut [u8]) -> Option<usize> {
-    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
-    let here = libc::AT_FDCWD as usize;
-    debug_assert!(path.contains(&0));
-    // SAFETY: the kernel reads a terminated path.
-    let file =
-        unsafe { arch::syscall6(libc::SYS_openat, [here, path.as_ptr() as usize, flags, 0, 0, 0]) };
-    if !succeeded(file) {
-        return None;
-    }
-    let mut used = 0;
-    while let Some(rest) = room.get_mut(used..).filter(|rest| !rest.is_empty()) {
-        let (address, length) = (rest.as_mut_ptr() as usize, rest.len());
-        // SAFETY: the kernel writes into what `rest` borrows.
-        let got = unsafe { arch::syscall3(libc::SYS_read, file as usize, address, length) };
-        if got <= 0 {
-            break;
-        }
-        used += got as usize;
-    }
-    // SAFETY: our own descriptor.
-    unsafe { arch::syscall3(libc::SYS_close, file as usize, 0, 0) };
-    Some(used)
 }
 
 /// Asks the kernel to zero this page in every child of a fork, of whatever kind.

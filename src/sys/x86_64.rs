@@ -54,6 +54,25 @@ pub unsafe fn syscall6(number: i64, a: [usize; 6]) -> isize {
     answer
 }
 
+/// Program counter, stack pointer and frame pointer of the function that this is inlined into.
+#[inline(always)]
+pub fn here() -> (u64, u64, u64) {
+    let (pc, sp, fp): (u64, u64, u64);
+    // SAFETY: reads registers.
+    unsafe {
+        asm!(
+            "lea {}, [rip]",
+            "mov {}, rsp",
+            "mov {}, rbp",
+            out(reg) pc,
+            out(reg) sp,
+            out(reg) fp,
+            options(nomem, nostack, preserves_flags)
+        );
+    }
+    (pc, sp, fp)
+}
+
 /// What a signal handler returns to. These very bytes are how gdb and libgcc's unwinder know a
 /// signal frame.
 pub fn sigreturn() -> usize {
@@ -134,18 +153,23 @@ mod word {
     /// trampoline, past the red zone and by the GOT, if its result has the condition.
     macro_rules! on_word {
         ($instruction:literal, $condition:literal, $index:literal, $trampoline:literal) => {
-            // SAFETY: changes this thread's own state word by one instruction. The trampoline
-            // preserves every register, and the red zone is stepped over.
+            // SAFETY: changes this thread's own state word by one instruction.
             unsafe {
                 asm!(
                     concat!($instruction, " dword ptr fs:[{word} + 64 * ", $index, "]"),
                     concat!($condition, " {slow}"),
                     word = in(reg) offset(),
-                    slow = label { unsafe { asm!(
-                        "lea rsp, [rsp - 128]",
-                        concat!("call qword ptr [rip + ", $trampoline, "@GOTPCREL]"),
-                        "lea rsp, [rsp + 128]",
-                    ) } },
+                    slow = label {
+                        // SAFETY: the trampoline preserves every register, and the red zone is
+                        // stepped over.
+                        unsafe {
+                            asm!(
+                                "lea rsp, [rsp - 128]",
+                                concat!("call qword ptr [rip + ", $trampoline, "@GOTPCREL]"),
+                                "lea rsp, [rsp + 128]",
+                            )
+                        }
+                    },
                     options(nostack)
                 );
             }
