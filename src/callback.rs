@@ -58,6 +58,13 @@ const LONGEST_FLOOD_NS: u64 = 100_000_000;
 /// How long a fork waits for a callback to return.
 const HOLD_NS: u64 = 100_000_000;
 
+impl Head {
+    /// On no queue.
+    pub const fn new() -> Self {
+        Head { next: AtomicPtr::new(ptr::null_mut()), action: AtomicUsize::new(0) }
+    }
+}
+
 impl Link for Head {
     fn link(&self) -> &AtomicPtr<Head> {
         &self.next

@@ -9,7 +9,7 @@ use core::sync::atomic::{
 };
 
 use crate::callback::{self, Head, MOST_OFFSET};
-use crate::flavour::{self, Flavour, NOTRACE, TRACE};
+use crate::flavour::{self, Flavour, NOTRACE, NOTRACE_INDEX, TRACE, TRACE_INDEX};
 use crate::grace_period::Urgency;
 use crate::ipi::{self, Mode};
 use crate::reader::{busy, Reader, PROBATION};
@@ -65,13 +65,13 @@ const _: () = {
 /// The read side's lock, as a function.
 #[no_mangle]
 pub extern "C" fn rcu_read_lock_notrace() {
-    Word::lock_current_thread(&NOTRACE);
+    Word::lock_current_thread(NOTRACE_INDEX);
 }
 
 /// The read side's unlock, as a function.
 #[no_mangle]
 pub extern "C" fn rcu_read_unlock_notrace() {
-    Word::unlock_current_thread(&NOTRACE);
+    Word::unlock_current_thread(NOTRACE_INDEX);
 }
 
 /// Ends the process with a message unless the caller is in a section.
@@ -247,13 +247,13 @@ pub extern "C" fn rcu_unregister_thread() {
 /// The read side of the flavour for sections that may block for long.
 #[no_mangle]
 pub extern "C" fn rcu_read_lock_trace() {
-    Word::lock_current_thread(&TRACE);
+    Word::lock_current_thread(TRACE_INDEX);
 }
 
 /// Its unlock.
 #[no_mangle]
 pub extern "C" fn rcu_read_unlock_trace() {
-    Word::unlock_current_thread(&TRACE);
+    Word::unlock_current_thread(TRACE_INDEX);
 }
 
 /// Waits for a grace period of that flavour.

@@ -46,6 +46,7 @@ pub fn arm() {
     set(u32::MAX);
 }
 
+#[inline(never)]
 fn set(keys: u32) -> bool {
     let hook = hook::of_this_thread();
     if hook.load(Relaxed) == hook::ARMED {

@@ -15,6 +15,11 @@ use crate::transient::Transient;
 /// How many there are: each thread has a reader of each.
 pub const FLAVOURS: usize = 2;
 
+/// The index of [`NOTRACE`], for the read side, which loads nothing of the flavour's.
+pub const NOTRACE_INDEX: usize = 0;
+/// The index of [`TRACE`].
+pub const TRACE_INDEX: usize = 1;
+
 /// Everything that readers and waiters of one flavour share.
 pub struct Flavour {
     /// Which of a thread's readers are this flavour's. A waiter must be in no section of its own
@@ -64,7 +69,7 @@ pub struct Names {
 
 /// The flavour of `rcu_read_lock_notrace()`.
 pub static NOTRACE: Flavour = Flavour::new(
-    0,
+    NOTRACE_INDEX,
     Names {
         synchronize: b"synchronize_rcu() ",
         barrier: b"rcu_barrier() ",
@@ -75,7 +80,7 @@ pub static NOTRACE: Flavour = Flavour::new(
 
 /// The flavour of `rcu_read_lock_trace()`, for sections that may block for long.
 pub static TRACE: Flavour = Flavour::new(
-    1,
+    TRACE_INDEX,
     Names {
         synchronize: b"synchronize_rcu_tasks_trace() ",
         barrier: b"rcu_barrier_tasks_trace() ",

@@ -19,7 +19,11 @@
 //!   sections, executes one heavy barrier (membarrier), and looks at every listed word.
 //!   Outside is **quiescent**. Inside is a **holdout**: it gets a **request** and is flagged,
 //!   remotely or by an **IPI** ([`ipi`]: a signal), and **reports** in its outermost unlock.
-//! * A flavour ([`flavour`]) is all of that as one value.
+//!   It spins, then sleeps; it lends a real-time priority ([`boost`]), and says who is in its way
+//!   if that takes too long ([`stall`]).
+//! * A **callback** ([`callback`]) is called after a grace period, by the **worker** ([`worker`]).
+//! * A **flavour** ([`flavour`]) is all of that as one value. There are two; each thread has a reader
+//!   of each.
 //!
 //! ## The invariants
 //!
@@ -35,15 +39,18 @@
 //! 5. *Every step of a reader may be interrupted by a signal handler that opens and closes
 //!    sections on the same thread.*
 //! 6. *Every pointer in the registry points to the TLS of a live thread.*
+//! 7. *Each callback that was queued is called once*, after a grace period that began after it was
+//!    queued, and after those that its thread queued before.
 //!
 //! docs/PROOF.md argues each, and names the build that breaks it and the test that notices.
 //!
 //! ## The way through
 //!
-//! `word` is pure. `reader` is the read side, all of it. `registry` and `transient` say who is
-//! there; `seq` and `grace_period` wait for them; `ipi` reaches them. `start`, `fork` and
-//! `exit_hook` tie the library to the process's life, `sys` to the machine. [`section`] is the
-//! API for Rust, [`capi`] the one for C.
+//! `word` is pure. `reader` is the read side, all of it. `registry` (with `chain`) and `transient`
+//! say who is there; `seq` and `grace_period` wait for them, `straggler` and `holdout` deal with
+//! those in the way, `ipi` reaches them. `start`, `fork`, `exit_hook` and `exit` tie the library
+//! to the process's life, `sys` and `proc` to the machine. [`section`] is the API for Rust, [`capi`]
+//! the one for C.
 
 mod boost;
 mod bug;
@@ -72,7 +79,10 @@ mod word;
 mod worker;
 
 pub use ipi::Mode as IpiMode;
-pub use section::{read, read_lock_held, synchronize_rcu, Cookie, Rcu, Section};
+pub use section::{
+    call_rcu, rcu_barrier, read, read_lock_held, synchronize_rcu, synchronize_rcu_expedited,
+    Cookie, Rcu, Section,
+};
 pub use stats::rcu_notrace_stats as Stats;
 
 /// Registers the calling thread now, so that its first sections cost what any other does:

@@ -12,6 +12,8 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
+#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+use crate::flavour::NOTRACE_INDEX;
 use crate::flavour::{Flavour, NOTRACE, TRACE};
 use crate::sys;
 use crate::word::{State, Word};
@@ -206,12 +208,12 @@ impl Reader {
     /// The section around it makes sections of further handlers nested ones, which do not clear
     /// the flag; so the mark never says PARKED beside a word that is not flagged.
     pub fn park_itself(&self, flavour: &Flavour) {
-        Word::lock_current_thread(flavour);
+        Word::lock_current_thread(flavour.index);
         self.word.flag();
         if self.park() {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
-        Word::unlock_current_thread(flavour);
+        Word::unlock_current_thread(flavour.index);
     }
 
     /// Takes [`park`](Self::park) back; false if the reader was faster and rejoins by itself.
@@ -313,8 +315,8 @@ impl Reader {
         exit_hook::arm();
         self.probation.store(PROBATION, Relaxed);
         if !self.is_registered() {
-            Word::lock_current_thread(flavour);
-            Word::unlock_current_thread(flavour);
+            Word::lock_current_thread(flavour.index);
+            Word::unlock_current_thread(flavour.index);
         }
     }
 
@@ -326,7 +328,7 @@ impl Reader {
         let busy = busy::of_this_thread();
         let was_busy = busy.load(Relaxed);
         busy.store(was_busy | busy::WAITING | busy::LEAVING, Relaxed);
-        Word::lock_current_thread(flavour);
+        Word::lock_current_thread(flavour.index);
         flavour.transient.enter(self);
         let before = self.mark.swap(mark::LEAVING, SeqCst);
         self.word.flag();
@@ -340,7 +342,7 @@ impl Reader {
         if !for_good && before != mark::LEAVING {
             self.mark.store(mark::NEW, SeqCst);
         }
-        Word::unlock_current_thread(flavour);
+        Word::unlock_current_thread(flavour.index);
         busy.store(was_busy, Relaxed);
     }
 }
@@ -363,6 +365,26 @@ pub extern "C" fn trace_lock_slow() {
 /// The slow path of `rcu_read_unlock_trace()`.
 pub extern "C" fn trace_unlock_slow() {
     TRACE.reader().unlock_slow(&TRACE);
+}
+
+/// The slow path of the lock of the flavour at that index, for the portable reader.
+#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+pub fn lock_slow_of(index: usize) {
+    if index == NOTRACE_INDEX {
+        lock_slow();
+    } else {
+        trace_lock_slow();
+    }
+}
+
+/// The slow path of its unlock.
+#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+pub fn unlock_slow_of(index: usize) {
+    if index == NOTRACE_INDEX {
+        unlock_slow();
+    } else {
+        trace_unlock_slow();
+    }
 }
 
 /// More unlocks than locks, or 2^24 nested locks.

@@ -11,7 +11,9 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire},
 };
 
-use crate::flavour::NOTRACE;
+use crate::callback::{self, Head};
+
+use crate::flavour::{NOTRACE, NOTRACE_INDEX};
 use crate::grace_period::Urgency;
 use crate::word::Word;
 
@@ -40,7 +42,7 @@ impl Section {
     /// elsewhere: keep it in a local that nobody else can reach. `guard!` does.
     #[inline(always)]
     pub unsafe fn begin() -> Self {
-        Word::lock_current_thread(&NOTRACE);
+        Word::lock_current_thread(NOTRACE_INDEX);
         Section { this_thread_only: PhantomData }
     }
 }
@@ -51,7 +53,7 @@ impl Drop for Section {
         if cfg!(debug_assertions) {
             check_unlock();
         }
-        Word::unlock_current_thread(&NOTRACE);
+        Word::unlock_current_thread(NOTRACE_INDEX);
     }
 }
 
@@ -105,6 +107,49 @@ pub fn synchronize_rcu() {
     NOTRACE.synchronize(Urgency::Normal);
 }
 
+/// The same, in a hurry: the kernel's `synchronize_rcu_expedited()`.
+pub fn synchronize_rcu_expedited() {
+    NOTRACE.synchronize(Urgency::Expedited);
+}
+
+/// Calls `action` after a grace period, on the worker thread: the kernel's `call_rcu()`. Allocates,
+/// and may create the worker: where that is not possible, see `call_rcu()` in the C header.
+///
+/// ```
+/// use std::sync::mpsc::channel;
+/// let (done, is_done) = channel();
+/// rcu_notrace::call_rcu(move || done.send(7).unwrap());
+/// rcu_notrace::rcu_barrier();
+/// assert_eq!(is_done.try_recv(), Ok(7));
+/// ```
+pub fn call_rcu<F: FnOnce() + Send + 'static>(action: F) {
+    let node = Box::into_raw(Box::new(Node { head: Head::new(), value: action }));
+    // SAFETY: the head is the first field of a box that is given up here and comes back in
+    // `call_boxed`, once.
+    unsafe { NOTRACE.call(node.cast(), call_boxed::<F> as *const () as usize) };
+    crate::start::ensure();
+    callback::at_safe_point();
+}
+
+unsafe extern "C" fn call_boxed<F: FnOnce()>(head: *mut Head) {
+    // SAFETY: a box of `call_rcu`, which nobody else has.
+    let node = unsafe { Box::from_raw(head.cast::<Node<F>>()) };
+    (node.value)();
+}
+
+/// Waits until all callbacks that were queued before have run: `rcu_barrier()`. Conditions as for
+/// [`synchronize_rcu`]; and not in a callback.
+pub fn rcu_barrier() {
+    NOTRACE.barrier();
+}
+
+/// A value with room for a callback.
+#[repr(C)]
+struct Node<T> {
+    head: Head,
+    value: T,
+}
+
 /// A mark in time, for [`poll`](Cookie::poll): the kernel's cookie of
 /// `get_state_synchronize_rcu()`. Good for 2^62 grace periods.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +159,11 @@ impl Cookie {
     /// Now. Any context. A full fence and a load.
     pub fn now() -> Self {
         Cookie(NOTRACE.state())
+    }
+
+    /// Now, and asks the worker thread for a grace period: `start_poll_synchronize_rcu()`. Any context.
+    pub fn start() -> Self {
+        Cookie(NOTRACE.start_poll(Urgency::Normal))
     }
 
     /// Whether a full grace period has passed since: `poll_state_synchronize_rcu()`. Any context.
@@ -137,7 +187,7 @@ impl Cookie {
 /// assert_eq!(old, [1, 2]);
 /// ```
 pub struct Rcu<T> {
-    current: AtomicPtr<T>,
+    current: AtomicPtr<Node<T>>,
     owned: PhantomData<Box<T>>,
 }
 
@@ -149,27 +199,61 @@ unsafe impl<T: Send> Send for Rcu<T> {}
 impl<T> Rcu<T> {
     /// Protects `value`. Allocates.
     pub fn new(value: T) -> Self {
-        Rcu { current: AtomicPtr::new(Box::into_raw(Box::new(value))), owned: PhantomData }
+        Rcu { current: AtomicPtr::new(Self::boxed(value)), owned: PhantomData }
+    }
+
+    fn boxed(value: T) -> *mut Node<T> {
+        Box::into_raw(Box::new(Node { head: Head::new(), value }))
     }
 
     /// The value as it is now, for as long as the section lasts: `rcu_dereference()`. One load.
     #[inline(always)]
     pub fn load<'s>(&'s self, _section: &'s Section) -> &'s T {
-        // SAFETY: never null. ASSIGN: Acquire pairs with the exchange in `replace`. The old value
+        // SAFETY: never null. ASSIGN: Acquire pairs with the exchange in `publish`. The old value
         // is freed a grace period after it was replaced, so not before this section has ended.
-        unsafe { &*self.current.load(Acquire) }
+        unsafe { &(*self.current.load(Acquire)).value }
+    }
+
+    fn publish(&self, value: T) -> *mut Node<T> {
+        // ASSIGN: a reader that loads the new pointer sees what it points to.
+        self.current.swap(Self::boxed(value), AcqRel)
     }
 
     /// Publishes `value`, waits for a grace period and returns the old value:
     /// `rcu_assign_pointer()` and `synchronize_rcu()`, whose conditions hold.
     pub fn replace(&self, value: T) -> T {
-        let fresh = Box::into_raw(Box::new(value));
-        // ASSIGN: a reader that loads the new pointer sees what it points to.
-        let old = self.current.swap(fresh, AcqRel);
+        let old = self.publish(value);
         synchronize_rcu();
         // SAFETY: `old` came from a box, no other call took it, and no section that could have
         // loaded it is open any more.
-        *unsafe { Box::from_raw(old) }
+        unsafe { Box::from_raw(old) }.value
+    }
+
+    /// Publishes `value` and has the old one dropped after a grace period, by the worker thread:
+    /// `rcu_assign_pointer()` and `kfree_rcu()`. Does not wait; may create the worker.
+    ///
+    /// ```
+    /// let config = rcu_notrace::Rcu::new(String::from("old"));
+    /// rcu_notrace::read(|section| {
+    ///     let old = config.load(section);
+    ///     config.set(String::from("new"));
+    ///     assert_eq!(old, "old");
+    /// });
+    /// ```
+    pub fn set(&self, value: T)
+    where
+        T: Send + 'static,
+    {
+        unsafe extern "C" fn drop_boxed<T>(head: *mut Head) {
+            // SAFETY: a box that `publish` gave back once.
+            drop(unsafe { Box::from_raw(head.cast::<Node<T>>()) });
+        }
+        let old = self.publish(value);
+        // SAFETY: the head is the first field of `old`, which came from a box, and which no other
+        // call took.
+        unsafe { NOTRACE.call(old.cast(), drop_boxed::<T> as *const () as usize) };
+        crate::start::ensure();
+        callback::at_safe_point();
     }
 }
 

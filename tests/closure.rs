@@ -12,11 +12,24 @@ use common::closure::{Closure, Exception, Stack};
 use common::disassembly::{Binary, Function};
 
 /// Roots by their exported names; whichever variant has them.
-const READ_SIDE: [&str; 12] = [
+const READ_SIDE: [&str; 25] = [
     "rcu_notrace_lock_slow",
     "rcu_notrace_unlock_slow",
     "rcu_notrace_lock_slow2",
     "rcu_notrace_unlock_slow2",
+    "rcu_trace_lock_slow",
+    "rcu_trace_unlock_slow",
+    "rcu_trace_lock_slow2",
+    "rcu_trace_unlock_slow2",
+    "rcu_read_lock_trace",
+    "rcu_read_unlock_trace",
+    "call_rcu",
+    "call_rcu_tasks_trace",
+    "rcu_notrace_free",
+    "get_state_synchronize_rcu",
+    "start_poll_synchronize_rcu",
+    "start_poll_synchronize_rcu_expedited",
+    "poll_state_synchronize_rcu",
     "rcu_read_lock_notrace",
     "rcu_read_unlock_notrace",
     "rcu_read_lock_held",
@@ -32,14 +45,7 @@ const HANDLER: [&[&str]; 2] = [&["on_ipi"], &["restorer", "sigreturn"]];
 
 const EXCEPTIONS: [Exception; 2] = [
     Exception {
-        // `exit_hook::set` and whatever it is inlined into.
-        within: &[
-            "exit_hook::set",
-            "exit_hook::arm_without_allocating",
-            "Reader::join",
-            "Reader::lock_slow",
-            "reader::lock_slow",
-        ],
+        within: &["exit_hook::set"],
         symbol: Some("pthread_setspecific"),
         most: 1,
         reason: "arms the exit hook by pthread_setspecific, once in a thread's life",
@@ -59,7 +65,7 @@ const HANDLER_STACK: i64 = 1024;
 
 fn read_side(binary: &Binary) -> Vec<&Function> {
     let roots: Vec<_> = READ_SIDE.iter().filter_map(|name| binary.function_named(name)).collect();
-    assert_eq!(roots.len(), READ_SIDE.len() - 2, "a variant has one of each pair of slow paths");
+    assert_eq!(roots.len(), READ_SIDE.len() - 4, "a variant has one of each pair of slow paths");
     roots
 }
 

@@ -15,7 +15,6 @@
 use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use super::State;
-use crate::flavour::Flavour;
 use crate::sys;
 
 const NOT_FLAGGED: i32 = i32::MIN;
@@ -55,14 +54,14 @@ impl Word {
     /// This thread enters a section; the slow path included. A compiler barrier, which a waiter's
     /// heavy barrier makes a full one when it matters (BARRIER).
     #[inline(always)]
-    pub fn lock_current_thread(flavour: &Flavour) {
-        sys::tls_lock(flavour.index);
+    pub fn lock_current_thread(index: usize) {
+        sys::tls_lock(index);
     }
 
     /// This thread leaves a section; the slow path included. A release.
     #[inline(always)]
-    pub fn unlock_current_thread(flavour: &Flavour) {
-        sys::tls_unlock(flavour.index);
+    pub fn unlock_current_thread(index: usize) {
+        sys::tls_unlock(index);
     }
 
     /// What it says; `None` for a value that no balanced use reaches.

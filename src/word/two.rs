@@ -13,7 +13,7 @@ use core::sync::atomic::{
 };
 
 use super::State;
-use crate::flavour::Flavour;
+use crate::{reader, sys};
 
 /// A thread's state word.
 #[repr(C)]
@@ -25,25 +25,25 @@ pub struct Word {
 impl Word {
     /// This thread enters a section; the slow path included. A compiler barrier.
     #[inline(always)]
-    pub fn lock_current_thread(flavour: &Flavour) {
-        let word = &flavour.reader().word;
+    pub fn lock_current_thread(index: usize) {
+        let word = &sys::reader(index).word;
         word.nesting.store(word.nesting.load(Relaxed).wrapping_add(1), Relaxed);
         compiler_fence(SeqCst);
         if word.settled.load(Relaxed) == 0 {
-            flavour.reader().lock_slow(flavour);
+            reader::lock_slow_of(index);
         }
     }
 
     /// This thread leaves a section; the slow path included. A release.
     #[inline(always)]
-    pub fn unlock_current_thread(flavour: &Flavour) {
-        let word = &flavour.reader().word;
+    pub fn unlock_current_thread(index: usize) {
+        let word = &sys::reader(index).word;
         let nesting = word.nesting.load(Relaxed).wrapping_sub(1);
         compiler_fence(SeqCst);
         word.nesting.store(nesting, Release);
         compiler_fence(SeqCst);
         if nesting == 0 && word.settled.load(Relaxed) == 0 {
-            flavour.reader().unlock_slow(flavour);
+            reader::unlock_slow_of(index);
         }
     }
 
