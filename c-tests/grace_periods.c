@@ -368,7 +368,7 @@ static void *wait_under_supervision(void *unused)
     return unused;
 }
 
-static void idle_readers_cost_one_membarrier_and_no_other_system_call(void)
+static void idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_call(void)
 {
     pthread_t threads[16];
 
@@ -383,7 +383,8 @@ static void idle_readers_cost_one_membarrier_and_no_other_system_call(void)
         skip("no seccomp supervision here");
     printf("    %d waits beside 16 idle readers: %d membarrier, %d tgkill, %d other system calls\n",
            COUNTED, membarriers, tgkills, other_calls);
-    CHECK(membarriers == COUNTED && tgkills == 0 && other_calls == 0);
+    /* Parked after eight grace periods in which they were idle. */
+    CHECK(membarriers >= 8 && membarriers <= 10 && tgkills == 0 && other_calls == 0);
     idle_done = true;
     for (int i = 0; i < 16; i++)
         pthread_join(threads[i], NULL);
@@ -456,7 +457,7 @@ int main(int argc, char **argv)
         SCENARIO(concurrent_callers_share_grace_periods),
         SCENARIO(cookies_tell_whether_a_grace_period_has_passed_also_through_the_wrap),
         SCENARIO(a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_too),
-        SCENARIO(idle_readers_cost_one_membarrier_and_no_other_system_call),
+        SCENARIO(idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_call),
         SCENARIO(a_sandbox_entered_on_the_way_makes_the_mode_signal),
         SCENARIO(where_membarrier_is_refused_from_the_start_the_mode_is_signal),
         SCENARIO(modes_change_at_run_time),
