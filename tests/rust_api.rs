@@ -67,9 +67,12 @@ fn readers_never_see_a_value_that_was_dropped() {
             let end = Instant::now() + Duration::from_millis(500);
             while Instant::now() < end {
                 drop(protected.replace(Canary::new(replaced.fetch_add(1, Relaxed))));
+                // And without waiting: the worker drops the old one.
+                protected.set(Canary::new(replaced.fetch_add(1, Relaxed)));
             }
             stop.store(true, Relaxed);
         });
+        rcu_notrace::rcu_barrier();
         let after = rcu_notrace::stats();
         println!(
             "{mode:?}: {} sections, {} values, {} grace periods, {} holdouts, {} IPIs",
@@ -109,4 +112,32 @@ fn a_cookie_is_due_after_a_grace_period_and_not_before() {
     });
     cookie.wait();
     assert!(cookie.poll());
+}
+
+#[test]
+fn callbacks_run_once_each_in_order_and_rcu_barrier_waits_for_them() {
+    let order = std::sync::Arc::new(Mutex::new(Vec::new()));
+    read(|_| {
+        for number in 0..1000 {
+            let order = order.clone();
+            rcu_notrace::call_rcu(move || order.lock().unwrap().push(number));
+        }
+        thread::sleep(Duration::from_millis(20));
+        assert!(order.lock().unwrap().is_empty(), "a callback ran before the section ended");
+    });
+    rcu_notrace::rcu_barrier();
+    assert!(order.lock().unwrap().iter().copied().eq(0..1000));
+}
+
+#[test]
+fn a_started_cookie_comes_due_by_itself() {
+    // The worker exists once somebody has waited for callbacks.
+    rcu_notrace::call_rcu(|| {});
+    rcu_notrace::rcu_barrier();
+    let cookie = Cookie::start();
+    let end = Instant::now() + Duration::from_secs(10);
+    while !cookie.poll() {
+        assert!(Instant::now() < end, "nobody ran a grace period");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
