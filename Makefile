@@ -107,7 +107,7 @@ endif
 
 LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
 PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
-HEADERS := include/rcu_notrace.h include/rcu_notrace/abi.h
+HEADERS := include/rcu_notrace.h $(wildcard include/rcu_notrace/*.h)
 
 all: $(LIBRARIES) tracers
 
@@ -141,25 +141,31 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use storm litmus stall
+CTESTS := sections grace_periods life corners bad_use storm litmus stall urcu boost
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
+# Without liburcu's headers, that test says so and is skipped.
+$(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
+	$(shell printf '\043include <urcu/rculfhash.h>\n' | $(CC) -xc -E -o /dev/null - 2>/dev/null && \
+		echo -lurcu-cds -lurcu-common)
 TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
 
 $(B)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' \
+		$(TEST_LIBS) -pthread
 
 $(B)/c-tests/%.static: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a -pthread
+	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a \
+		$(TEST_LIBS) -pthread
 
 $(B)/c-tests/%.portable: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(PORTABLE)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_PORTABLE -o $@ $< $(LDFLAGS) -L$(B)/portable -lrcu_notrace \
-		-Wl,-rpath,'$(CURDIR)/$(B)/portable' -pthread
+		-Wl,-rpath,'$(CURDIR)/$(B)/portable' $(TEST_LIBS) -pthread
 
 # A second archive that comes from Rust, and a program of both.
 $(B)/c-tests/libother.a: c-tests/other.rs | tools

@@ -17,15 +17,41 @@ try() { # compiler, language, standard, header
     fi
 }
 
+headers="rcu_notrace.h rcu_notrace/abi.h"
+later=()
+if echo '#include <urcu/rculfhash.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
+    headers="$headers rcu_notrace/urcu.h"
+    # As liburcu 0.14 has them: two members more, and the header by which it is told.
+    mock=$(mktemp -d)
+    trap 'rm -rf "$mock"' EXIT
+    mkdir "$mock/urcu"
+    echo 'struct urcu_gp_poll_state { unsigned long grace_period_id; };' >"$mock/urcu/urcu-poll.h"
+    theirs=$(echo '#include <urcu/flavor.h>' | ${CC:-cc} -xc -M - | tr ' ' '\n' | grep -m 1 'urcu/flavor\.h$')
+    if grep -q update_poll_state "$theirs"; then
+        cp "$theirs" "$mock/urcu/flavor.h"
+    else
+        sed -e 's|^#define _URCU_FLAVOR_H|&\n#include <stdbool.h>\n#include <urcu/urcu-poll.h>|' -e \
+            's|.*(\*unregister_rculfhash_atfork).*|&\
+struct urcu_gp_poll_state (*update_start_poll_synchronize_rcu)(void);\
+bool (*update_poll_state_synchronize_rcu)(struct urcu_gp_poll_state state);|' \
+            "$theirs" >"$mock/urcu/flavor.h"
+    fi
+    later=(-isystem "$mock")
+else
+    echo "ok headers: SKIP, rcu_notrace/urcu.h wants liburcu's (apt-get install liburcu-dev)"
+    skipped=$((skipped + 1))
+fi
+
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
-    for header in rcu_notrace.h rcu_notrace/abi.h; do
+    for header in $headers; do
         if command -v "$c" >/dev/null; then
             for standard in c99 c11 gnu17; do
                 try "$c" c $standard $header
                 try "$c" c $standard $header -DRCU_NOTRACE_STATIC -DRCU_NOTRACE_DEBUG
                 try "$c" c $standard $header -DRCU_NOTRACE_PORTABLE
                 try "$c" c $standard $header -DRCU_NOTRACE_NO_INLINE -DRCU_NOTRACE_NO_GUARD
+                case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
             done
         else
             echo "ok headers: SKIP, $c is missing (apt-get install $c)"
@@ -35,6 +61,7 @@ for pair in gcc:g++ clang:clang++; do
             for standard in c++11 c++20; do
                 try "$cxx" c++ $standard $header
                 try "$cxx" c++ $standard $header -DRCU_NOTRACE_GUARD -DRCU_NOTRACE_PORTABLE
+                case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
             done
         else
             echo "ok headers: SKIP, $cxx is missing (apt-get install $cxx)"

@@ -112,6 +112,49 @@ int main(int argc, char **argv)
 }
 C
 
+cat >"$stage/table.c" <<'C'
+#include <rcu_notrace/urcu.h>
+#include <stdio.h>
+#include <urcu/rculfhash.h>
+struct entry {
+    struct cds_lfht_node node;
+    struct rcu_head head;
+    int value;
+};
+extern struct cds_lfht *make_table(void);
+static int matches(struct cds_lfht_node *node, const void *key)
+{
+    return ((struct entry *)(void *)node)->value == *(const int *)key;
+}
+int main(void)
+{
+    static struct entry entries[2];
+    struct cds_lfht *table = make_table();
+    struct cds_lfht_iter found;
+    int values[2] = {1, 2};
+    for (int i = 0; i < 2; i++) {
+        entries[i].value = values[i];
+        rcu_read_lock_notrace();
+        cds_lfht_add(table, (unsigned long)values[i], &entries[i].node);
+        cds_lfht_lookup(table, (unsigned long)values[i], matches, &values[i], &found);
+        printf(i ? " %d\n" : "%d", ((struct entry *)(void *)cds_lfht_iter_get_node(&found))->value);
+        cds_lfht_del(table, &entries[i].node);
+        rcu_read_unlock_notrace();
+    }
+    synchronize_rcu();
+    return cds_lfht_destroy(table, NULL);
+}
+C
+# A second source file with the header, in C++.
+cat >"$stage/make_table.cc" <<'C'
+#include <rcu_notrace/urcu.h>
+#include <urcu/rculfhash.h>
+extern "C" struct cds_lfht *make_table(void)
+{
+    return cds_lfht_new_flavor(1, 1, 0, CDS_LFHT_AUTO_RESIZE, &rcu_notrace_flavor, NULL);
+}
+C
+
 try() { # name, command...
     local name=$1
     shift
@@ -142,6 +185,17 @@ try "a C++ program, shared" "$stage/cc"
 try "a C program, static" "$stage/c-static"
 try "a C++ program, static" "$stage/cc-static"
 try "dlopen after threads exist" "$stage/loads" "$lib/librcu_notrace.so.0"
+if echo '#include <urcu/rculfhash.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
+    # shellcheck disable=SC2086
+    {
+        ${CC:-cc} -std=c99 -Wall -Wextra -Wpedantic -Werror $flags -c "$stage/table.c" -o "$stage/table.o"
+        ${CXX:-c++} -std=c++11 -Wall -Wextra -Wpedantic -Werror $flags "$stage/table.o" \
+            "$stage/make_table.cc" -o "$stage/table" $shared -lurcu-cds -lurcu-common -pthread
+    }
+    try "liburcu's hash table, from C and C++" "$stage/table"
+else
+    echo "ok installcheck: SKIP liburcu's hash table (apt-get install liburcu-dev)"
+fi
 ${MAKE:-make} --no-print-directory uninstall PREFIX=$prefix DESTDIR="$stage" >/dev/null
 left=$(find "$stage$prefix" -type f -o -type l | wc -l)
 if [ "$left" = 0 ]; then

@@ -99,7 +99,7 @@ extern "C" {
 #define RCU_NOTRACE_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #else
 #define RCU_NOTRACE_STATIC_ASSERT(condition, text) \
-    typedef char rcu_notrace_static_assertion[(condition) ? 1 : -1] __attribute__((unused))
+    extern char rcu_notrace_static_assertion[(condition) ? 1 : -1]
 #endif
 RCU_NOTRACE_STATIC_ASSERT(sizeof(struct rcu_notrace_reader) == 64 &&
                               offsetof(struct rcu_notrace_reader, state) == 0 &&

@@ -32,7 +32,8 @@ impl Boost {
     }
 
     /// Lends the caller's priority to the thread `tid`, which `is_holdout` says is waited for, until
-    /// it gives it back; at most for `timeout_ns`. By the one thread that runs a grace period.
+    /// it gives it back; at most for `timeout_ns`. By the one thread that runs a grace period. False
+    /// if the kernel refuses, at once: the caller must wait in another way.
     ///
     /// BOOST: the id is written, a full fence, then the question whether it is a holdout still. The
     /// reader takes its request (or leaves its slot), a full fence, then looks at the id. So
@@ -43,13 +44,14 @@ impl Boost {
         tid: i32,
         timeout_ns: u64,
         is_holdout: impl FnOnce() -> bool,
-    ) {
+    ) -> bool {
         self.0.store(tid as u32, SeqCst);
+        // No holdout any more: the caller finds another, or none.
+        let mut lent = true;
         if is_holdout() {
-            flavour.stats.boosts.fetch_add(1, Relaxed);
-            // Whatever the answer is (given back, out of time, the thread gone), the caller looks
-            // again at what it waits for.
-            let _ = futex::lock_pi(&self.0, timeout_ns);
+            // Given back or out of time, the caller looks again at what it waits for.
+            lent = matches!(futex::lock_pi(&self.0, timeout_ns), Ok(()) | Err(libc::ETIMEDOUT));
+            flavour.stats.boosts.fetch_add(u64::from(lent), Relaxed);
         }
         let me = sys::gettid() as u32;
         // Ours if it was given back; a sleeper behind us there is none.
@@ -58,6 +60,7 @@ impl Boost {
         } else {
             self.0.store(0, SeqCst);
         }
+        lent
     }
 
     /// Ends the loan to the calling thread, if there is one. It was taken from the holdouts before

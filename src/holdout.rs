@@ -65,12 +65,13 @@ impl Wait {
     }
 
     /// Waits until nothing is open; `lend` waits for one of the open ones, lending the caller's
-    /// priority, and `tend` looks after them all each time that patience ends.
+    /// priority, or answers false if there is none that it can wait for so; and `tend` looks after
+    /// them all each time that patience ends.
     fn outwait(
         &mut self,
         flavour: &Flavour,
         open: &Countdown,
-        lend: &mut dyn FnMut(u64),
+        lend: &mut dyn FnMut(u64) -> bool,
         tend: &mut dyn FnMut(&mut Stall, u64),
     ) {
         if open.open() == 0 {
@@ -85,12 +86,12 @@ impl Wait {
             return;
         }
         loop {
-            if Boost::is_wanted() {
-                lend(self.patience);
+            if Boost::is_wanted() && lend(self.patience) {
                 if open.open() == 0 {
                     return;
                 }
             } else if open.sleep(self.patience) {
+                // In real time too: who is just reporting, below us, wants the processor for that.
                 return;
             }
             let now = sys::monotonic_ns();
@@ -127,11 +128,9 @@ impl Flavour {
     pub fn await_transient(&self, side: usize, wait: &mut Wait) {
         let mut lend = |timeout| match self.transient.occupants(side).next() {
             Some((slot, seen, tid)) if tid != sys::gettid() => {
-                self.boost.lend(self, tid, timeout, || self.transient.occupies(slot, seen));
+                self.boost.lend(self, tid, timeout, || self.transient.occupies(slot, seen))
             }
-            _ => {
-                self.transient.side(side).sleep(timeout);
-            }
+            _ => false,
         };
         let mut tend = |stall: &mut Stall, waited| {
             for (slot, seen, tid) in self.transient.occupants(side) {
@@ -164,19 +163,20 @@ impl Flavour {
     }
 
     /// Lends the caller's priority to one of the readers that have not reported, and waits for it.
-    fn lend(&self, tag: u32, timeout: u64) {
+    /// False if there is none (the last ones are just reporting), or the kernel does not lend.
+    fn lend(&self, tag: u32, timeout: u64) -> bool {
         let mut roster = self.registry.lock();
         let mut entries = roster.entries().iter();
         let asked =
             entries.find(|entry| entry.asked == tag && entry.reader().request.load(SeqCst) == tag);
-        let Some(&entry) = asked else { return };
+        let Some(&entry) = asked else { return false };
         let tid = entry.reader().tid.load(Relaxed);
         self.boost.lend(self, tid, timeout, || {
             let is_holdout = entry.reader().request.load(SeqCst) == tag;
             // The thread may exit from here on.
             drop(roster);
             is_holdout
-        });
+        })
     }
 
     /// Looks after the readers that have not reported: the dead are buried, and whoever is not
