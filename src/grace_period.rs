@@ -170,6 +170,7 @@ impl Flavour {
         for entry in roster.entries() {
             // Tags come again, after 2^31 grace periods.
             entry.asked = 0;
+            entry.scheduled = 0;
         }
         if self.is_alone(&mut roster) {
             drop(roster);
@@ -281,10 +282,12 @@ impl Flavour {
         if entry.asked == tag && reader.request.load(SeqCst) != tag {
             return Look::Quiescent;
         }
+        // In this order: a reader that is REGISTERED has cleared the flag of its birth (JOIN).
+        let is_registered = reader.is_registered();
         let state = reader.state(self);
         // A reader that is just joining or leaving counts its sections as transient; those that
         // are older than this grace period have been waited for (JOIN).
-        if !state.in_section() || !reader.is_registered() {
+        if !state.in_section() || !is_registered {
             self.withdraw(entry, tag);
             return Look::Quiescent;
         }
@@ -325,12 +328,15 @@ impl Flavour {
 /// A wait that could never end is refused with a message.
 pub fn refuse_deadlock(flavour: &Flavour, function: &[u8]) {
     let busy = busy::of_this_thread().load(Relaxed);
-    let inside = |other: &&&Flavour| other.reader().state(other).in_section();
+    let shorter = flavour::ALL.iter().take(flavour.index + 1);
+    let any = |is_so: fn(&Reader, &Flavour) -> bool| {
+        shorter.clone().any(|other| is_so(other.reader(), other))
+    };
     let why = if busy & busy::CHAINED_HANDLER != 0 {
         b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks".as_slice()
-    } else if flavour::ALL.iter().take(flavour.index + 1).any(|other| inside(&other)) {
+    } else if any(|reader, other| reader.state(other).in_section()) {
         b"inside a read-side critical section: it would wait for its own caller".as_slice()
-    } else if busy != 0 || flavour.reader().counted.load(Relaxed) != 0 {
+    } else if busy != 0 || any(|reader, _| reader.counted.load(Relaxed) != 0) {
         b"in a signal handler that interrupted RCU itself in this thread".as_slice()
     } else {
         return;

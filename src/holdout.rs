@@ -4,7 +4,10 @@
 //! that have not answered: the dead are buried, the silent are flagged, and a grace period that
 //! takes too long is reported.
 
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{
+    fence,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use crate::boost::Boost;
 use crate::bug;
@@ -14,8 +17,8 @@ use crate::ipi;
 use crate::registry::Roster;
 use crate::stall::{self, Stall};
 use crate::stats::count;
+use crate::sys;
 use crate::sys::futex::Countdown;
-use crate::{fork, sys};
 
 /// How long a waiter sleeps before it looks after those in its way; so often, and then twice as long
 /// each time. Short at first because a waiter that wakes up also makes the scheduler choose anew
@@ -134,8 +137,7 @@ impl Flavour {
         };
         let mut tend = |stall: &mut Stall, waited| {
             for (slot, seen, tid) in self.transient.occupants(side) {
-                let dead = sys::tgkill(fork::process(), tid, 0) == Err(libc::ESRCH);
-                if dead && self.transient.bury(slot, seen) {
+                if ipi::is_dead(tid) && self.transient.bury(slot, seen) {
                     bug::warn_of_thread(tid, DIED_INSIDE);
                     count(&self.stats.died);
                 }
@@ -188,7 +190,7 @@ impl Flavour {
         while let Some(&entry) = roster.entries().get(index) {
             let reader = entry.reader();
             if entry.asked == tag && reader.request.load(SeqCst) == tag {
-                if ipi::is_dead(reader) {
+                if ipi::is_dead(reader.tid.load(Relaxed)) {
                     self.bury(&mut roster, index, tag);
                     continue;
                 }
@@ -231,6 +233,8 @@ impl Flavour {
                 }
             }
             reader.word.flag();
+            // SCHEDULED: the flag, a full fence, then the count.
+            fence(SeqCst);
             entry.scheduled = ipi::scheduler::mark(tid);
             let _ = ipi::send(self, reader, false);
         }

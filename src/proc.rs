@@ -1,23 +1,105 @@
-//! What the kernel says of a thread of this process, in /proc. Inline system calls, no memory.
+//! What the kernel says of a thread of this process, in /proc. Inline system calls, no memory, and
+//! little stack.
 
 use crate::bug::Decimal;
 use crate::sys::file::File;
 
-/// Room for a thread's `status`, which is the longest file that is read here.
-pub const ROOM: usize = 4096;
-
-/// The text of `/proc/self/task/TID/NAME`, as far as there is room; nothing if there is none, or if
-/// that /proc numbers threads otherwise than we do (it is of another pid namespace).
-pub fn read<'b>(tid: i32, name: &[u8], room: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
-    let status = read_file(tid, b"status", room)?;
-    let innermost = field(status, b"NSpid:")?.rsplit(|byte| *byte == b'\t').next()?;
-    if innermost != Decimal::new(tid as u64).text() {
-        return None;
-    }
-    read_file(tid, name, room)
+/// A short text of the kernel's; what does not fit is cut off.
+pub struct Short {
+    text: [u8; 128],
+    used: usize,
 }
 
-fn read_file<'b>(tid: i32, name: &[u8], room: &'b mut [u8; ROOM]) -> Option<&'b [u8]> {
+impl Short {
+    const fn new() -> Self {
+        Short { text: [0; 128], used: 0 }
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(self.used) {
+            *place = byte;
+            self.used += 1;
+        }
+    }
+
+    /// The text, without the blanks around.
+    pub fn text(&self) -> &[u8] {
+        self.text.get(..self.used).unwrap_or_default().trim_ascii()
+    }
+}
+
+/// A thread's status.
+pub struct Status {
+    /// A letter and its meaning.
+    pub state: Short,
+    /// The set of signals that are pending for the thread.
+    pub pending: u64,
+    /// The set that it blocks.
+    pub blocked: u64,
+    /// The set that the process ignores.
+    pub ignored: u64,
+    /// How often it was taken off its processor, if the kernel counts that.
+    pub switches: Option<u64>,
+}
+
+impl Status {
+    /// Whether the thread has ended, though its id is still taken.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state.text().first(), Some(b'Z' | b'X'))
+    }
+}
+
+/// Whether a set has a signal.
+pub fn has_signal(set: u64, signal: i32) -> bool {
+    set >> (signal - 1) & 1 == 1
+}
+
+/// The status of a thread; nothing if there is none, or if that /proc numbers threads otherwise than
+/// we do (it is of another pid namespace).
+pub fn status(tid: i32) -> Option<Status> {
+    let mut status =
+        Status { state: Short::new(), pending: 0, blocked: 0, ignored: 0, switches: None };
+    let (mut is_ours, mut voluntary, mut forced) = (true, None, None);
+    let visit = |line: Short| {
+        let line = line.text();
+        let value = |name| line.strip_prefix::<[u8]>(name).map(<[u8]>::trim_ascii);
+        if let Some(text) = value(b"State:") {
+            text.iter().for_each(|byte| status.state.push(*byte));
+        } else if let Some(ids) = value(b"NSpid:") {
+            // The innermost is the last.
+            let innermost = ids.rsplit(|byte| *byte == b'\t').next();
+            is_ours = innermost == Some(Decimal::new(tid as u64).text());
+        } else if let Some(set) = value(b"SigPnd:") {
+            status.pending = hexadecimal(set);
+        } else if let Some(set) = value(b"SigBlk:") {
+            status.blocked = hexadecimal(set);
+        } else if let Some(set) = value(b"SigIgn:") {
+            status.ignored = hexadecimal(set);
+        } else if let Some(count) = value(b"voluntary_ctxt_switches:") {
+            voluntary = number(count);
+        } else if let Some(count) = value(b"nonvoluntary_ctxt_switches:") {
+            forced = number(count);
+        }
+    };
+    if !each_line(tid, b"status", visit) || !is_ours {
+        return None;
+    }
+    status.switches = voluntary.zip(forced).map(|(own, forced)| own.wrapping_add(forced));
+    Some(status)
+}
+
+/// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.
+pub fn first_line(tid: i32, name: &[u8]) -> Option<Short> {
+    let mut first = None;
+    each_line(tid, name, |line| {
+        first.get_or_insert(line);
+    });
+    first
+}
+
+/// Shows each line of that file, cut off where it is too long (a list of groups may be). False if
+/// there is no such file.
+fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> bool {
     let mut path = [0u8; 64];
     let decimal = Decimal::new(tid as u64);
     let parts = [b"/proc/self/task/".as_slice(), decimal.text(), b"/", name];
@@ -26,21 +108,26 @@ fn read_file<'b>(tid: i32, name: &[u8], room: &'b mut [u8; ROOM]) -> Option<&'b 
     for (place, byte) in path.iter_mut().take(63).zip(text) {
         *place = *byte;
     }
-    let file = File::open(&path)?;
-    let mut used = 0;
-    while let Some(rest) = room.get_mut(used..) {
-        match file.read(rest) {
-            0 => break,
-            more => used += more,
+    let Some(file) = File::open(&path) else { return false };
+    let mut piece = [0; 256];
+    let mut line = Short::new();
+    loop {
+        let length = file.read(&mut piece);
+        for byte in piece.iter().take(length) {
+            if *byte == b'\n' {
+                visit(core::mem::replace(&mut line, Short::new()));
+            } else {
+                line.push(*byte);
+            }
+        }
+        if length == 0 {
+            break;
         }
     }
-    room.get(..used)
-}
-
-/// What stands behind a name at the start of a line, without the blanks around.
-pub fn field<'t>(text: &'t [u8], name: &[u8]) -> Option<&'t [u8]> {
-    let mut lines = text.split(|byte| *byte == b'\n');
-    lines.find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
+    if line.used != 0 {
+        visit(line);
+    }
+    true
 }
 
 /// A number in decimal.
@@ -55,14 +142,9 @@ pub fn number(text: &[u8]) -> Option<u64> {
     (!text.is_empty()).then_some(value)
 }
 
-/// A set of signals, in hexadecimal.
-pub fn has_signal(text: &[u8], signal: i32) -> bool {
-    let mut value = 0u64;
-    for digit in text {
-        let digit = char::from(*digit).to_digit(16).unwrap_or(0);
-        value = value << 4 | u64::from(digit);
-    }
-    value >> (signal - 1) & 1 == 1
+fn hexadecimal(text: &[u8]) -> u64 {
+    let digit = |byte: &u8| u64::from(char::from(*byte).to_digit(16).unwrap_or(0));
+    text.iter().fold(0, |value, byte| value << 4 | digit(byte))
 }
 
 #[cfg(test)]
@@ -70,25 +152,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_threads_status_has_its_fields() {
-        let mut room = [0; ROOM];
-        let status = read(crate::sys::gettid(), b"status", &mut room).expect("/proc is mounted");
-        assert_eq!(field(status, b"State:").map(|state| state[0]), Some(b'R'));
-        let switches = field(status, b"voluntary_ctxt_switches:").and_then(number);
-        assert!(switches.is_some());
-        assert_eq!(field(status, b"NoSuchField:"), None);
+    fn this_thread_runs_and_was_taken_off_its_processor_some_times() {
+        let status = status(crate::sys::gettid()).expect("/proc is mounted");
+        assert_eq!(status.state.text().first(), Some(&b'R'));
+        assert!(status.switches.is_some());
+        assert!(!status.is_dead());
     }
 
     #[test]
-    fn a_thread_that_is_not_there_has_no_text() {
-        assert!(read(i32::MAX, b"status", &mut [0; ROOM]).is_none());
+    fn its_name_is_a_line() {
+        let name = first_line(crate::sys::gettid(), b"comm").expect("/proc is mounted");
+        assert!(!name.text().is_empty() && !name.text().contains(&b'\n'));
+    }
+
+    #[test]
+    fn a_thread_that_is_not_there_has_no_status() {
+        assert!(status(i32::MAX).is_none());
+        assert!(first_line(i32::MAX, b"comm").is_none());
     }
 
     #[test]
     fn signals_are_numbered_from_one() {
-        assert!(has_signal(b"0000000000400000", 23));
-        assert!(!has_signal(b"0000000000400000", 22));
-        assert!(has_signal(b"8000000000000000", 64));
+        assert!(has_signal(hexadecimal(b"0000000000400000"), 23));
+        assert!(!has_signal(hexadecimal(b"0000000000400000"), 22));
+        assert!(has_signal(hexadecimal(b"8000000000000000"), 64));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use core::sync::atomic::{
 };
 
 use crate::flavour::Flavour;
-use crate::reader::Reader;
+use crate::reader::{busy, Reader};
 use crate::sys::futex::Countdown;
 
 const SLOTS: usize = 64;
@@ -119,11 +119,17 @@ impl Transient {
         if reader.counted.load(Relaxed) == 0 {
             return;
         }
+        // A signal handler that waits for a grace period in between would wait for us: the mark
+        // lets it be refused.
+        let busy = busy::of_this_thread();
+        let before = busy.load(Relaxed);
+        busy.store(before | busy::REPORTING, Relaxed);
         let counted = reader.counted.swap(0, SeqCst);
         if counted != 0 {
             self.give_up(Place::from_code(counted));
             flavour.boost.give_back(flavour, reader.tid.load(Relaxed));
         }
+        busy.store(before, Relaxed);
     }
 
     fn take_slot(&self, reader: &Reader, side: usize) -> usize {

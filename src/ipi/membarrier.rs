@@ -8,7 +8,7 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// Registers the process. Cheap while it has one thread; inherited by fork, lost by exec.
 pub fn start() -> bool {
-    let available = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+    let available = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED).is_ok();
     AVAILABLE.store(available, Relaxed);
     available
 }
@@ -19,11 +19,12 @@ pub fn is_available() -> bool {
 }
 
 /// A full barrier on every processor that runs a thread of this process; false, and not
-/// available ever after, if it is refused.
+/// available ever after, if it is refused for good.
 pub fn barrier() -> bool {
-    let passed = sys::membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
-    if !passed {
+    let answer = sys::membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+    // Short of memory it may be now and not the next time.
+    if answer.is_err_and(|error| error != libc::ENOMEM) {
         AVAILABLE.store(false, Relaxed);
     }
-    passed
+    answer.is_ok()
 }

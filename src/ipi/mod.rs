@@ -21,7 +21,7 @@ use core::sync::atomic::{
 use crate::bug;
 use crate::flavour::Flavour;
 use crate::reader::{ipi, Reader};
-use crate::{fork, start, sys};
+use crate::{fork, proc, start, sys};
 
 /// How waiters reach readers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +146,9 @@ pub fn signal_number() -> i32 {
     signal::number()
 }
 
-/// Whether the reader's thread is gone.
-pub fn is_dead(reader: &Reader) -> bool {
-    sys::tgkill(fork::process(), reader.tid.load(Relaxed), 0) == Err(libc::ESRCH)
+/// Whether there is no such thread any more.
+pub fn is_dead(tid: i32) -> bool {
+    sys::tgkill(fork::process(), tid, 0) == Err(libc::ESRCH)
+        // The first thread stays a zombie until the process ends.
+        || (tid == fork::process() && proc::status(tid).is_some_and(|status| status.is_dead()))
 }

@@ -14,18 +14,21 @@
 
 use crate::{proc, sys};
 
-/// What to compare with later: the count, plus one; 0 if the kernel does not tell.
+/// What to compare with later: the count, plus two; 1 if the kernel does not tell; never 0. The caller
+/// has executed a full fence since it flagged the thread.
 pub fn mark(tid: i32) -> u32 {
-    times_off(tid).map_or(0, |times| (times as u32).wrapping_add(1).max(1))
+    times_off(tid).map_or(UNKNOWN, |times| (times as u32).wrapping_add(2).max(2))
 }
+
+const UNKNOWN: u32 = 1;
 
 /// Whether the thread was off its processor at some moment after that mark was made. False is no
 /// answer.
 pub fn was_off_since(tid: i32, mark: u32) -> bool {
     is_off(tid)
         || times_off(tid).is_some_and(|times| {
-            let more = (times as u32).wrapping_add(1).wrapping_sub(mark);
-            (2..1 << 31).contains(&more)
+            let more = (times as u32).wrapping_add(2).wrapping_sub(mark);
+            mark != UNKNOWN && (2..1 << 31).contains(&more)
         })
 }
 
@@ -34,16 +37,13 @@ fn is_off(tid: i32) -> bool {
     if tid == sys::gettid() {
         return false;
     }
-    let mut room = [0; proc::ROOM];
-    let text = proc::read(tid, b"syscall", &mut room);
-    text.is_some_and(|text| !text.is_empty() && !text.starts_with(b"running"))
+    // Seen through the status first, whether that /proc is ours.
+    let call = proc::status(tid).and_then(|_| proc::first_line(tid, b"syscall"));
+    call.is_some_and(|call| !call.text().is_empty() && !call.text().starts_with(b"running"))
 }
 
 fn times_off(tid: i32) -> Option<u64> {
-    let mut room = [0; proc::ROOM];
-    let status = proc::read(tid, b"status", &mut room)?;
-    let count = |name: &[u8]| proc::field(status, name).and_then(proc::number);
-    Some(count(b"voluntary_ctxt_switches:")?.wrapping_add(count(b"nonvoluntary_ctxt_switches:")?))
+    proc::status(tid)?.switches
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_gone_says_nothing() {
-        assert_eq!(mark(i32::MAX), 0);
+        assert_eq!(mark(i32::MAX), UNKNOWN);
         assert!(!was_off_since(i32::MAX, 1));
     }
 }

@@ -89,7 +89,6 @@ pub fn ask(tid: i32) -> Answer {
     if ipi::mode() == ipi::Mode::Membarrier || WANTED.load(SeqCst) != IDLE {
         return Answer::NotSent;
     }
-    let done = DONE.load(SeqCst);
     WANTED.store(tid, SeqCst);
     match ipi::send_to_thread(tid) {
         Ok(()) => {}
@@ -99,7 +98,12 @@ pub fn ask(tid: i32) -> Answer {
         }
     }
     let start = sys::monotonic_ns();
-    while WANTED.load(Acquire) != TAKEN {
+    loop {
+        // In this order: the handler says TAKEN, and then counts.
+        let done = DONE.load(SeqCst);
+        if WANTED.load(SeqCst) == TAKEN {
+            return Answer::Answered;
+        }
         if sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS {
             if withdraw(tid) {
                 return why_silent(tid);
@@ -109,7 +113,6 @@ pub fn ask(tid: i32) -> Answer {
         }
         futex::wait(&DONE, done, PATIENCE_NS);
     }
-    Answer::Answered
 }
 
 /// Takes the request back, unless its thread was faster.
@@ -118,15 +121,15 @@ fn withdraw(tid: i32) -> bool {
 }
 
 fn why_silent(tid: i32) -> Answer {
-    let mut room = [0; proc::ROOM];
-    let Some(status) = proc::read(tid, b"status", &mut room) else { return Answer::Pending };
-    let signal = ipi::signal_number();
-    let has = |name| proc::field(status, name).is_some_and(|set| proc::has_signal(set, signal));
-    if has(b"SigBlk:") {
+    let Some(status) = proc::status(tid) else { return Answer::Pending };
+    let has = |set| proc::has_signal(set, ipi::signal_number());
+    if status.is_dead() {
+        Answer::Dead
+    } else if has(status.blocked) {
         Answer::Blocked
-    } else if has(b"SigIgn:") {
+    } else if has(status.ignored) {
         Answer::Ignored
-    } else if has(b"SigPnd:") {
+    } else if has(status.pending) {
         Answer::Pending
     } else if !ipi::is_handler_ours() {
         Answer::Replaced

@@ -66,6 +66,7 @@ struct Inner {
     handler: Option<Handler>,
     data: *mut c_void,
     text: Text,
+    line: Line,
 }
 
 // SAFETY: `inner` is touched under `lock` only.
@@ -73,7 +74,12 @@ unsafe impl Sync for Reporter {}
 
 static REPORTER: Reporter = Reporter {
     lock: Lock::new(),
-    inner: UnsafeCell::new(Inner { handler: None, data: core::ptr::null_mut(), text: Text::new() }),
+    inner: UnsafeCell::new(Inner {
+        handler: None,
+        data: core::ptr::null_mut(),
+        text: Text::new(),
+        line: Line::new(),
+    }),
 };
 
 /// The text of a report, written at once; what does not fit is cut off.
@@ -241,13 +247,16 @@ impl Inner {
             .handler
             .is_some_and(|handler| unsafe { handler(&raw const stall, self.data) != 0 });
         if !handled {
-            sys::write_stderr_text(self.text.written());
+            let text = self.text.written();
+            let iov_base = text.as_ptr().cast_mut().cast();
+            sys::write_stderr(&[libc::iovec { iov_base, iov_len: text.len() }]);
         }
         self.text.clear();
     }
 
     fn head(&mut self, flavour: &Flavour, waited: u64, found: usize, unknown: usize) {
-        let mut line = Line::new();
+        let line = &mut self.line;
+        line.clear();
         line.push(b"rcu-notrace: stall: ");
         line.push(flavour.names.synchronize);
         line.push(b"in process ");
@@ -268,14 +277,15 @@ impl Inner {
         line.push_decimal(flavour.stats.grace_periods.load(Relaxed));
         line.push(b" grace periods so far, mode ");
         line.push(ipi::mode().name());
-        self.text.push(&line);
+        self.text.push(line);
     }
 
     /// One reader: who, since when, its IPI, what the kernel says, and its calls.
     fn describe(&mut self, culprit: Culprit, waited: u64, images: &mut Images) -> Answer {
-        let mut line = Line::new();
+        let line = &mut self.line;
+        line.clear();
         line.push(b"rcu-notrace: stall: ");
-        push_thread(&mut line, culprit.tid);
+        push_thread(line, culprit.tid);
         line.push(b" in a section for at least ");
         line.push_decimal(waited / 1_000_000);
         line.push(b" ms");
@@ -284,11 +294,11 @@ impl Inner {
             line.push_decimal(u64::from(culprit.nesting));
         }
         // Before the IPI, which may wake it up.
-        push_state(&mut line, culprit.tid);
+        push_state(line, culprit.tid);
         let answer = backtrace::ask(culprit.tid);
         line.push(b"; IPI ");
         line.push(answer.text());
-        self.text.push(&line);
+        self.text.push(line);
         if answer == Answer::Answered {
             backtrace::with_snapshot(|snapshot| self.calls(snapshot, images));
         }
@@ -297,12 +307,13 @@ impl Inner {
     }
 
     fn describe_waiter(&mut self, flavour: &Flavour, images: &mut Images) {
-        let mut line = Line::new();
+        let line = &mut self.line;
+        line.clear();
         line.push(b"rcu-notrace: stall: ");
-        push_thread(&mut line, sys::gettid());
+        push_thread(line, sys::gettid());
         line.push(b" waits in ");
         line.push(flavour.names.synchronize.trim_ascii());
-        self.text.push(&line);
+        self.text.push(line);
         if backtrace::take_own() {
             backtrace::with_snapshot(|snapshot| self.calls(snapshot, images));
             backtrace::finish();
@@ -310,36 +321,34 @@ impl Inner {
     }
 
     fn calls(&mut self, snapshot: &Snapshot, images: &mut Images) {
-        let mut line = Line::new();
+        let line = &mut self.line;
         for (number, (pc, exact)) in unwind(snapshot, images).each().enumerate() {
             line.clear();
             line.push(b"    #");
             line.push_decimal(number as u64);
             line.push(b" ");
-            images.describe(pc, exact, &mut line);
-            self.text.push(&line);
+            images.describe(pc, exact, line);
+            self.text.push(line);
         }
     }
 }
 
 fn push_thread(line: &mut Line, tid: i32) {
-    let mut room = [0; proc::ROOM];
     line.push(b"thread ");
     line.push_decimal(tid as u64);
     line.push(b" (");
-    line.push(proc::read(tid, b"comm", &mut room).unwrap_or(b"?").trim_ascii());
+    let name = proc::status(tid).and_then(|_| proc::first_line(tid, b"comm"));
+    line.push(name.as_ref().map_or(b"?", |name| name.text()));
     line.push(b")");
 }
 
 fn push_state(line: &mut Line, tid: i32) {
-    let mut room = [0; proc::ROOM];
-    let Some(status) = proc::read(tid, b"status", &mut room) else { return };
+    let Some(status) = proc::status(tid) else { return };
     line.push(b"; state ");
-    line.push(proc::field(status, b"State:").unwrap_or(b"?"));
-    if let Some(wchan) = proc::read(tid, b"wchan", &mut room) {
-        if wchan != b"0" && !wchan.is_empty() {
-            line.push(b", in ");
-            line.push(wchan);
-        }
+    line.push(status.state.text());
+    let wchan = proc::first_line(tid, b"wchan");
+    if let Some(wchan) = wchan.filter(|wchan| !matches!(wchan.text(), b"" | b"0")) {
+        line.push(b", in ");
+        line.push(wchan.text());
     }
 }

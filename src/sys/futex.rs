@@ -24,12 +24,19 @@ pub fn wake_all(word: &AtomicU32) {
     futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null());
 }
 
+const FUTEX_LOCK_PI2: i32 = 13;
+
 /// Locks a priority-inheriting futex, in at most `timeout_ns`: while the caller sleeps, the thread
 /// whose id the word holds has the caller's priority.
 pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
-    // This operation alone counts by the clock of the day.
-    let limit = timespec(clock_ns(libc::CLOCK_REALTIME).wrapping_add(timeout_ns));
-    match futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit) {
+    let limit = timespec(monotonic_ns().wrapping_add(timeout_ns));
+    let mut answer = futex(word, FUTEX_LOCK_PI2, 0, &raw const limit);
+    if answer == -(libc::ENOSYS as isize) {
+        // Before Linux 5.14 only by the clock of the day.
+        let limit = timespec(clock_ns(libc::CLOCK_REALTIME).wrapping_add(timeout_ns));
+        answer = futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit);
+    }
+    match answer {
         0 => Ok(()),
         error => Err(-error as i32),
     }

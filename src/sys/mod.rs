@@ -65,10 +65,13 @@ pub fn gettid() -> i32 {
     unsafe { arch::syscall3(libc::SYS_gettid, 0, 0, 0) as i32 }
 }
 
-/// `membarrier(2)`; false where the kernel or a sandbox refuses.
-pub fn membarrier(command: i32) -> bool {
+/// `membarrier(2)`, which the kernel or a sandbox may refuse.
+pub fn membarrier(command: i32) -> Result<(), i32> {
     // SAFETY: membarrier touches no memory of this process.
-    unsafe { arch::syscall3(libc::SYS_membarrier, command as usize, 0, 0) == 0 }
+    match unsafe { arch::syscall3(libc::SYS_membarrier, command as usize, 0, 0) } {
+        0 => Ok(()),
+        error => Err(-error as i32),
+    }
 }
 
 /// `sched_yield(2)`.
@@ -115,16 +118,29 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
     };
 }
 
-/// One `writev(2)` to standard error; what fails is lost, by intent.
+/// One `writev(2)` to standard error. What cannot be written within a tenth of a second is lost, by
+/// intent: a message must neither hang its process nor, where nobody reads, end it by SIGPIPE.
 pub fn write_stderr(parts: &[libc::iovec]) {
+    const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
+    let mut ask = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let (fds, limit) = (&raw mut ask as usize, &raw const limit as usize);
+    // SAFETY: the kernel reads and writes live structures.
+    if unsafe { arch::syscall6(libc::SYS_ppoll, [fds, 1, limit, 0, 8, 0]) } == 0 {
+        return;
+    }
+    let before = change_mask(libc::SIG_BLOCK, PIPE);
     // SAFETY: the kernel reads live vectors, of live text.
-    unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
-}
-
-/// One `write(2)` of a text to standard error, likewise.
-pub fn write_stderr_text(text: &[u8]) {
-    // SAFETY: the kernel reads live text.
-    unsafe { arch::syscall3(libc::SYS_write, 2, text.as_ptr() as usize, text.len()) };
+    let answer =
+        unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
+    if answer == -(libc::EPIPE as isize) && before & PIPE == 0 {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let pipe = PIPE;
+        let (set, limit) = (&raw const pipe as usize, &raw const now as usize);
+        // SAFETY: the kernel reads live values; the signal that it takes off is our write's.
+        unsafe { arch::syscall6(libc::SYS_rt_sigtimedwait, [set, 0, limit, 8, 0, 0]) };
+    }
+    set_signal_mask(before);
 }
 
 /// Ends the process by SIGABRT, whatever the program did to that signal.
