@@ -118,10 +118,20 @@ static void *wait_at_high_priority(void *unused)
     return unused;
 }
 
+/* Leads a grace period, with no priority to lend; others are to wait for it. */
+static void *lead(void *unused)
+{
+    be(0);
+    synchronize_rcu();
+    return unused;
+}
+
+static bool with_leader;
+
 /* Readers as they are in `readers`, with or without the hog. */
 static void run(int count, bool with_hog)
 {
-    pthread_t hogging, waiting;
+    pthread_t hogging, leading = 0, waiting;
 
     pin(0);
     be(MAIN);
@@ -131,6 +141,10 @@ static void run(int count, bool with_hog)
         readers[i].thread = start(read_once, &readers[i]);
         while (!readers[i].inside)
             sleep_ms(1);
+    }
+    if (with_leader) {
+        leading = start(lead, NULL);
+        sleep_ms(30);
     }
     if (with_hog) {
         hogging = start(hog, NULL);
@@ -142,6 +156,8 @@ static void run(int count, bool with_hog)
     pthread_join(waiting, NULL);
     if (with_hog)
         pthread_join(hogging, NULL);
+    if (with_leader)
+        pthread_join(leading, NULL);
     for (int i = 0; i < count; i++)
         pthread_join(readers[i].thread, NULL);
 }
@@ -198,6 +214,22 @@ static void a_reader_in_its_very_first_section_too(void)
     readers[0] = (struct reader){.priority = READER, .ms = 20, .transient = true};
     run(1, true);
     CHECK(stats().transient_waits >= 1);
+    check_loans(1);
+}
+
+static void by_a_leader_of_low_priority_that_the_waiter_waits_for(void)
+{
+    readers[0] = (struct reader){.priority = READER, .ms = 20};
+    with_leader = true;
+    run(1, true);
+    check_loans(1);
+}
+
+static void a_first_section_by_a_leader_of_low_priority(void)
+{
+    readers[0] = (struct reader){.priority = 0, .ms = 20, .transient = true};
+    with_leader = true;
+    run(1, true);
     check_loans(1);
 }
 
@@ -288,10 +320,12 @@ static void refuse_lock_pi(void)
 {
     static struct sock_filter filter[] = {
         LOAD_NUMBER,
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 6),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
         BPF_STMT(BPF_ALU | BPF_AND | BPF_K, FUTEX_CMD_MASK),
         ON(FUTEX_LOCK_PI, SECCOMP_RET_ERRNO | ENOSYS),
+        /* FUTEX_LOCK_PI2, which older headers do not know. */
+        ON(13, SECCOMP_RET_ERRNO | ENOSYS),
         ANSWER(SECCOMP_RET_ALLOW),
     };
 
@@ -318,6 +352,8 @@ int main(int argc, char **argv)
         SCENARIO(a_preempted_reader_is_lent_the_waiters_priority_until_its_unlock),
         SCENARIO(an_ordinary_reader_too),
         SCENARIO(a_reader_in_its_very_first_section_too),
+        SCENARIO(by_a_leader_of_low_priority_that_the_waiter_waits_for),
+        SCENARIO(a_first_section_by_a_leader_of_low_priority),
         SCENARIO(several_readers_in_turn),
         SCENARIO(a_reader_that_exits_right_after_its_report),
         SCENARIO(readers_that_come_and_go_under_real_time_waiters),

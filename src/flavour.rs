@@ -1,6 +1,6 @@
 //! A flavour: one RCU, as a value. Readers of different flavours do not hold each other up.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 use crate::boost::Boost;
 use crate::callback::Callbacks;
@@ -39,6 +39,10 @@ pub struct Flavour {
     pub seq: Seq,
     /// Held by the caller who runs a grace period for everybody.
     pub leader: Lock,
+    /// The thread that holds it, and the priority that other callers lend to it.
+    pub leading: AtomicI32,
+    /// See [`leading`](Self::leading).
+    pub followers: Boost,
     /// How many callers want it expedited.
     pub urgent: AtomicU32,
     /// How long the last grace period waited that waited at all, in nanoseconds.
@@ -103,6 +107,8 @@ impl Flavour {
             boost: Boost::new(),
             seq: Seq::new(),
             leader: Lock::new(),
+            leading: AtomicI32::new(0),
+            followers: Boost::new(),
             urgent: AtomicU32::new(0),
             last_wait: AtomicU64::new(0),
             callers: AtomicU32::new(0),

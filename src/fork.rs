@@ -132,6 +132,8 @@ fn start_over(flavour: &Flavour, me: &Reader) {
     flavour.transient.reset(me);
     flavour.holdouts.reset(0);
     flavour.boost.reset();
+    flavour.followers.reset();
+    flavour.leading.store(0, SeqCst);
     flavour.seq.reset();
     flavour.leader.reset(false);
     flavour.urgent.store(0, SeqCst);

@@ -8,6 +8,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
+use crate::boost::Boost;
 use crate::bug;
 use crate::callback;
 use crate::flavour::{self, Flavour};
@@ -26,6 +27,9 @@ pub const SPIN_NS: u64 = 20_000;
 /// A reader that was outside at this many grace periods in a row is parked. Its next lock then
 /// costs about 0.1 us more, so an eighth of that a grace period at most.
 const PARK_AFTER: u32 = 8;
+
+/// How long a real-time caller waits for a leader before it looks again whom to lend to.
+const A_WHILE_NS: u64 = 5_000_000;
 
 /// What a look at a reader, after the barrier, says about it.
 #[derive(PartialEq)]
@@ -57,6 +61,8 @@ impl Flavour {
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
         let goal = self.seq.snap();
+        let reader = self.reader();
+        let me = if reader.knows_its_thread() { reader.tid.load(Relaxed) } else { 0 };
         let busy = busy::of_this_thread();
         let before = busy.fetch_or(busy::WAITING, Relaxed);
         if urgency == Urgency::Expedited {
@@ -76,9 +82,13 @@ impl Flavour {
             if self.leader.try_lock() {
                 let led = !self.seq.done(goal);
                 if led {
+                    self.leading.store(me, SeqCst);
                     self.run();
+                    self.leading.store(0, Relaxed);
                 }
+                // A full fence between our leading no more and the look at what is lent (BOOST).
                 self.leader.unlock();
+                self.followers.give_back(me);
                 // After the unlock: a caller that found the lock taken sleeps on the old count,
                 // and must not do so once the lock is free (LEADER).
                 self.ended.fetch_add(1, SeqCst);
@@ -88,10 +98,11 @@ impl Flavour {
                 if led {
                     break;
                 }
-            } else if !self.yield_to_leader(goal) {
+            } else if !self.lend_to_leader() && !self.yield_to_leader(goal) {
                 // LEADER: the count was read before the lock was found taken.
                 self.sleepers.fetch_add(1, SeqCst);
-                futex::wait(&self.ended, ended, 0);
+                // In real time it may have been too early to lend: the leader had not said who it is.
+                futex::wait(&self.ended, ended, if Boost::is_wanted() { A_WHILE_NS } else { 0 });
                 self.sleepers.fetch_sub(1, SeqCst);
             }
         }
@@ -102,6 +113,23 @@ impl Flavour {
         busy.store(before, Relaxed);
         // What the caller does next (freeing, say) comes after the last section's last load.
         fence(SeqCst);
+    }
+
+    /// Waits for a while for whoever leads, if the caller's priority is worth lending to it. The
+    /// leader is woken up, for it to lend on. False if the caller must wait in another way.
+    fn lend_to_leader(&self) -> bool {
+        let leader = self.leading.load(SeqCst);
+        if leader == 0 || !Boost::is_wanted() {
+            return false;
+        }
+        self.followers.lend_together(leader, A_WHILE_NS, || {
+            let leads = self.leading.load(SeqCst) == leader;
+            if leads {
+                self.holdouts.nudge();
+                self.transient.nudge();
+            }
+            leads
+        })
     }
 
     /// Lets others run for a while: a grace period is mostly over before a sleeper would be asleep

@@ -89,7 +89,8 @@ impl Wait {
             return;
         }
         loop {
-            if Boost::is_wanted() && lend(self.patience) {
+            let has_priority = Boost::is_wanted() || flavour.followers.is_lent();
+            if has_priority && lend(self.patience) {
                 if open.open() == 0 {
                     return;
                 }

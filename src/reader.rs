@@ -192,7 +192,9 @@ impl Reader {
             if flavour.holdouts.finish() {
                 flavour.stats.wakes.fetch_add(1, Relaxed);
             }
-            flavour.boost.give_back(flavour, self.tid.load(Relaxed));
+            if flavour.boost.give_back(self.tid.load(Relaxed)) {
+                flavour.stats.unboosts.fetch_add(1, Relaxed);
+            }
         }
         busy.store(before, Relaxed);
     }

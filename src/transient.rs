@@ -127,7 +127,9 @@ impl Transient {
         let counted = reader.counted.swap(0, SeqCst);
         if counted != 0 {
             self.give_up(Place::from_code(counted));
-            flavour.boost.give_back(flavour, reader.tid.load(Relaxed));
+            if flavour.boost.give_back(reader.tid.load(Relaxed)) {
+                flavour.stats.unboosts.fetch_add(1, Relaxed);
+            }
         }
         busy.store(before, Relaxed);
     }
@@ -154,6 +156,11 @@ impl Transient {
             slot.store(slot::freed(slot.load(Relaxed)), SeqCst);
         }
         self.side(place.side).finish();
+    }
+
+    /// Wakes up who waits for a side, to look again.
+    pub fn nudge(&self) {
+        self.sides.iter().for_each(Countdown::nudge);
     }
 
     /// Whether any section is open.

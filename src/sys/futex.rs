@@ -85,6 +85,13 @@ impl Countdown {
         last
     }
 
+    /// Wakes the sleeper, if there is one, to look again.
+    pub fn nudge(&self) {
+        if self.0.load(SeqCst) & SLEEPER != 0 {
+            wake_all(&self.0);
+        }
+    }
+
     /// How many are open.
     pub fn open(&self) -> u32 {
         self.0.load(SeqCst) & !SLEEPER
