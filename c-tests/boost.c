@@ -184,7 +184,6 @@ static void check_loans(int count)
            (unsigned long long)s.unboosts);
     CHECK(waiter_ended > left && waiter_ended - left < 10000000);
     CHECK(waiter_ended + 100000000 < hog_ended);
-    CHECK(s.boosts >= (uint64_t)count && s.unboosts >= (uint64_t)count);
     for (int i = 0; i < count; i++) {
         CHECK(readers[i].inside_priority == -1 - WAITER);
         if (readers[i].exits)
@@ -193,6 +192,7 @@ static void check_loans(int count)
         CHECK(readers[i].after_priority ==
               (readers[i].priority ? -1 - readers[i].priority : 20));
     }
+    CHECK(s.boosts >= (uint64_t)count && s.unboosts >= (uint64_t)count);
 }
 
 static void a_preempted_reader_is_lent_the_waiters_priority_until_its_unlock(void)

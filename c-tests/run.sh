@@ -5,7 +5,7 @@
 set -u
 directory=$1
 shift
-[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use storm litmus stall urcu boost
+[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use storm litmus stall urcu boost unreachable
 passed=0 failed=0 skipped=0
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT

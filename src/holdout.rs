@@ -14,6 +14,7 @@ use crate::bug;
 use crate::flavour::Flavour;
 use crate::grace_period::{Look, Urgency, SPIN_NS};
 use crate::ipi;
+use crate::reader::Reader;
 use crate::registry::Roster;
 use crate::stall::{self, Stall};
 use crate::stats::count;
@@ -31,6 +32,9 @@ const LAST_PATIENCE_NS: u64 = 100_000_000;
 /// Most that a waiter spins before it sleeps, if the last grace periods say that it is worth it: a
 /// sleeper's way back to its processor takes about half of that (`make bench`).
 const LONGEST_SPIN_NS: u64 = 200_000;
+
+/// How often a reader is flagged, where there is no barrier after which a flag is there for good.
+const FLAG_TRIES: u32 = 200;
 
 /// What one grace period has waited so far.
 pub struct Wait {
@@ -233,11 +237,27 @@ impl Flavour {
                     Look::Straggler => {}
                 }
             }
-            reader.word.flag();
+            self.flag_for_a_while(reader, tag);
             // SCHEDULED: the flag, a full fence, then the count.
             fence(SeqCst);
             entry.scheduled = ipi::scheduler::mark(tid);
             let _ = ipi::send(self, reader, false);
+        }
+    }
+}
+
+impl Flavour {
+    /// Flags a reader in short sections until it answers, or for some microseconds: a lock or unlock
+    /// that is just being executed overwrites a flag, and the next rescue is far.
+    fn flag_for_a_while(&self, reader: &Reader, tag: u32) {
+        for _ in 0..FLAG_TRIES {
+            if reader.request.load(SeqCst) != tag {
+                return;
+            }
+            if !reader.state(self).flagged {
+                reader.word.flag();
+            }
+            core::hint::spin_loop();
         }
     }
 }
