@@ -23,7 +23,7 @@ use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::reader::{role, Reader};
 use crate::sys::futex::{self, Lock};
 use crate::worker::Worker;
-use crate::{start, sys};
+use crate::{fork, start, sys};
 
 /// What callers provide for each callback, and leave alone until it is called.
 #[repr(C)]
@@ -58,6 +58,9 @@ const LONGEST_FLOOD_NS: u64 = 100_000_000;
 /// How long a fork waits for a callback to return.
 const HOLD_NS: u64 = 100_000_000;
 
+/// And for lists to be whole.
+const SORT_NS: u64 = 10_000_000_000;
+
 impl Link for Head {
     fn link(&self) -> &AtomicPtr<Head> {
         &self.next
@@ -87,6 +90,10 @@ pub struct Callbacks {
     lists: Lock,
     /// How many forks want `lists`.
     holders: AtomicU32,
+    /// Chains are being put in order, which a fork waits for however long it takes.
+    sorting: AtomicBool,
+    /// The shard of the callback that is being called, plus one; 0: none is.
+    calling: AtomicUsize,
     /// Counts rounds, for `rcu_barrier()` and flooding callers to sleep on.
     pub rounds: AtomicU32,
     sleepers: AtomicU32,
@@ -115,6 +122,8 @@ impl Callbacks {
             runner: Lock::new(),
             lists: Lock::new(),
             holders: AtomicU32::new(0),
+            sorting: AtomicBool::new(false),
+            calling: AtomicUsize::new(0),
             rounds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
             unattended: AtomicBool::new(false),
@@ -152,6 +161,7 @@ impl Callbacks {
     /// anything to call. By the runner.
     fn collect(&self) -> bool {
         self.lists.lock();
+        self.sorting.store(true, Relaxed);
         let mut any = false;
         for (shard, progress) in self.shards.iter().zip(&self.progress) {
             let before = progress.batch.load(Relaxed);
@@ -166,6 +176,7 @@ impl Callbacks {
             }
             any |= !progress.batch.load(Relaxed).is_null();
         }
+        self.sorting.store(false, Relaxed);
         self.lists.unlock();
         any
     }
@@ -175,17 +186,21 @@ impl Callbacks {
         let role = &flavour.reader().role;
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
-        for progress in &self.progress {
+        for (index, progress) in self.progress.iter().enumerate() {
             let mut head = progress.batch.load(Relaxed);
             while !head.is_null() {
                 // SAFETY: as in `collect`; from here on it is the callback's.
                 let next = unsafe { &*head }.next.load(Relaxed);
                 progress.batch.store(next, Relaxed);
+                self.calling.store(index + 1, Relaxed);
                 // SAFETY: as its caller promised in `call_rcu()`.
                 unsafe { call(head) };
+                // It may have forked behind our back: the child starts over before it goes on.
+                fork::check();
                 // DONE: what the callback did comes before the count (partner: `barrier`).
                 let done = progress.done.load(Relaxed);
                 progress.done.store(done.wrapping_add(1), Release);
+                self.calling.store(0, Relaxed);
                 // The callback may have forked, and this be the child.
                 head = progress.batch.load(Relaxed);
                 if self.holders.load(Relaxed) != 0 {
@@ -208,7 +223,8 @@ impl Callbacks {
     }
 
     /// Before a fork: from here until [`release`](Self::release) no list changes and no callback
-    /// runs, unless one takes very long, or forks itself.
+    /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
+    /// soon, at some 0.1 us a callback; a sort that lasts for ever waits for a `call_rcu()` under us.
     pub fn hold(&self, flavour: &Flavour) {
         if flavour.reader().runs_callbacks() {
             return;
@@ -216,7 +232,8 @@ impl Callbacks {
         self.holders.fetch_add(1, SeqCst);
         let start = sys::monotonic_ns();
         let mut held = self.lists.try_lock();
-        while !held && sys::monotonic_ns().wrapping_sub(start) < HOLD_NS {
+        let patience = || if self.sorting.load(Relaxed) { SORT_NS } else { HOLD_NS };
+        while !held && sys::monotonic_ns().wrapping_sub(start) < patience() {
             sys::sleep_ns(20_000);
             held = self.lists.try_lock();
         }
@@ -235,8 +252,17 @@ impl Callbacks {
 
     /// In a forked child. Its callbacks are its own: those that had not begun run here too, once.
     pub fn reset(&self, flavour: &Flavour) {
-        for (shard, progress) in self.shards.iter().zip(&self.progress) {
+        let role = flavour.reader().role.fetch_and(!role::FORKS, Relaxed);
+        // A callback that forked returns here too, and is counted then.
+        let calling = match role & role::RUNS {
+            0 => self.calling.swap(0, Relaxed),
+            _ => self.calling.load(Relaxed),
+        };
+        for (index, (shard, progress)) in self.shards.iter().zip(&self.progress).enumerate() {
             let mut waiting = shard.chain.mend();
+            if role & role::RUNS != 0 && calling == index + 1 {
+                waiting += 1;
+            }
             let mut head = progress.batch.load(Relaxed);
             while !head.is_null() {
                 waiting += 1;
@@ -247,15 +273,15 @@ impl Callbacks {
         }
         self.holders.store(0, SeqCst);
         self.sleepers.store(0, SeqCst);
+        self.sorting.store(false, Relaxed);
         // A callback may have forked; then its runner goes on in the child, and holds what it held.
-        let role = flavour.reader().role.fetch_and(!role::FORKS, Relaxed);
         self.runner.reset(role & role::RUNS != 0);
         self.lists.reset(role & role::RUNS != 0);
         if role & role::WORKER != 0 {
             return;
         }
         self.worker.reset();
-        self.unattended.store(self.counts().0 != self.counts().1, SeqCst);
+        self.unattended.store(self.counts().0 != self.counts().1 || !self.is_idle(), SeqCst);
     }
 }
 
@@ -426,7 +452,7 @@ pub fn at_safe_point() {
     for flavour in flavour::ALL {
         let callbacks = &flavour.callbacks;
         // The mark goes once there is a worker, who finds what was queued.
-        if callbacks.unattended.load(SeqCst) && callbacks.worker.start(flavour) {
+        if callbacks.unattended.load(SeqCst) && callbacks.worker.start_unless_starting(flavour) {
             callbacks.unattended.store(false, SeqCst);
         }
     }
