@@ -141,7 +141,7 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use storm litmus
+CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
 

@@ -5,7 +5,8 @@
 set -u
 directory=$1
 shift
-[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use storm litmus
+[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use callbacks flavours polled \
+    storm litmus
 passed=0 failed=0 skipped=0
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
