@@ -230,10 +230,17 @@ impl Callbacks {
             return;
         }
         self.holders.fetch_add(1, SeqCst);
-        let start = sys::monotonic_ns();
+        let begin = sys::monotonic_ns();
+        let mut sorted = begin;
         let mut held = self.lists.try_lock();
-        let patience = || if self.sorting.load(Relaxed) { SORT_NS } else { HOLD_NS };
-        while !held && sys::monotonic_ns().wrapping_sub(start) < patience() {
+        while !held {
+            let now = sys::monotonic_ns();
+            // A callback's time counts from when there may be one.
+            if self.sorting.load(Relaxed) && now.wrapping_sub(begin) < SORT_NS {
+                sorted = now;
+            } else if now.wrapping_sub(sorted) >= HOLD_NS {
+                break;
+            }
             sys::sleep_ns(20_000);
             held = self.lists.try_lock();
         }
