@@ -204,12 +204,13 @@ struct object {
 static struct object objects[OBJECTS];
 static struct object *shared_object;
 static atomic_bool stop;
-static atomic_ulong poisoned, sections;
+static atomic_ulong poisoned, sections, begun;
 
 static void *read_often(void *unused)
 {
     unsigned long count = 0;
 
+    begun++;
     while (!stop) {
         struct object *seen;
 
@@ -229,7 +230,7 @@ static void what_a_poll_lets_go_nobody_uses(void)
 {
     unsigned long redeemed = 0;
     pthread_t readers[2];
-    uint64_t end = now_ns() + 500000000;
+    uint64_t end;
 
     CHECK(rcu_notrace_start_worker() == 0);
     for (int i = 0; i < OBJECTS; i++)
@@ -238,6 +239,9 @@ static void what_a_poll_lets_go_nobody_uses(void)
     shared_object = &objects[0];
     for (size_t i = 0; i < COUNT(readers); i++)
         readers[i] = start(read_often, NULL);
+    while (begun < COUNT(readers))
+        sleep_ms(1);
+    end = now_ns() + 500000000;
     for (unsigned next = 1; now_ns() < end; next++) {
         struct object *fresh = &objects[next % OBJECTS], *old;
 
