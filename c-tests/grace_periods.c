@@ -313,6 +313,82 @@ static void a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_to
     pthread_join(h.thread, NULL);
 }
 
+/* ---- in a hurry or not -------------------------------------------------------------------------- */
+
+static atomic_bool long_done;
+static atomic_uint wanted_sections, begun_sections;
+
+/* One section of 0.3 ms each time that one is wanted. */
+static void *long_sections(void *unused)
+{
+    unsigned sections = 0;
+
+    /* Away from the waiter, whose wake-up would else put it off its processor. */
+    pin(1);
+    rcu_register_thread();
+    while (!long_done) {
+        uint64_t begin = now_ns();
+
+        if (wanted_sections == sections)
+            continue;
+        sections++;
+        rcu_read_lock_notrace();
+        begun_sections = sections;
+        while (now_ns() - begin < 300000)
+            ;
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+enum { LONG_SECTIONS = 100 };
+
+static void count_waits(const char *name, void (*wait)(void), struct rcu_notrace_stats *used)
+{
+    struct rcu_notrace_stats before = stats(), after;
+    uint64_t waited = 0, begin;
+
+    for (int i = 0; i < LONG_SECTIONS; i++) {
+        /* One that was in the way the last time is flagged before the barrier; so not this one. */
+        synchronize_rcu();
+        synchronize_rcu();
+        wanted_sections++;
+        while (begun_sections != wanted_sections)
+            ;
+        begin = now_ns();
+        wait();
+        waited += now_ns() - begin;
+    }
+    after = stats();
+    used->ipis = after.ipis - before.ipis;
+    used->barriers = after.barriers - before.barriers;
+    printf("    %d of %s: %llu us each, %llu IPIs, %llu barriers\n", LONG_SECTIONS, name,
+           (unsigned long long)waited / 1000 / LONG_SECTIONS, (unsigned long long)used->ipis,
+           (unsigned long long)used->barriers);
+}
+
+static void only_an_expedited_wait_signals_a_reader_that_stays_in_its_section(void)
+{
+    struct rcu_notrace_stats plain, expedited;
+    pthread_t reader;
+
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        skip("one processor");
+    reader = start(long_sections, NULL);
+    pin(0);
+    count_waits("synchronize_rcu", synchronize_rcu, &plain);
+    count_waits("synchronize_rcu_expedited", synchronize_rcu_expedited, &expedited);
+    long_done = true;
+    pthread_join(reader, NULL);
+    if (mode() == RCU_NOTRACE_IPI_AUTO)
+        /* On a busy machine some sections end before anybody looks. */
+        CHECK(plain.ipis == 0 && expedited.ipis >= 10 && expedited.barriers < plain.barriers);
+    else if (mode() == RCU_NOTRACE_IPI_SIGNAL)
+        CHECK(plain.ipis >= 10 && expedited.ipis >= 10);
+    else
+        CHECK(plain.ipis == 0 && expedited.ipis == 0);
+}
+
 /* ---- what the kernel is asked, and what it refuses ------------------------------------------- */
 
 static atomic_int listener = -1, membarriers, tgkills, other_calls;
@@ -457,6 +533,7 @@ int main(int argc, char **argv)
         SCENARIO(concurrent_callers_share_grace_periods),
         SCENARIO(cookies_tell_whether_a_grace_period_has_passed_also_through_the_wrap),
         SCENARIO(a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_too),
+        SCENARIO(only_an_expedited_wait_signals_a_reader_that_stays_in_its_section),
         SCENARIO(idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_call),
         SCENARIO(a_sandbox_entered_on_the_way_makes_the_mode_signal),
         SCENARIO(where_membarrier_is_refused_from_the_start_the_mode_is_signal),

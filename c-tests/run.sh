@@ -5,7 +5,8 @@
 set -u
 directory=$1
 shift
-[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use storm litmus stall urcu boost unreachable
+[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use callbacks flavours polled storm litmus \
+    stall boost unreachable urcu
 passed=0 failed=0 skipped=0
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT

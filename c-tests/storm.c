@@ -130,7 +130,11 @@ static void *updater(void *unused)
         atomic_store_explicit(&fresh->a, ALIVE, memory_order_relaxed);
         atomic_store_explicit(&fresh->b, ALIVE, memory_order_relaxed);
         old = rcu_xchg_pointer(&shared_object, fresh);
-        synchronize_rcu();
+        /* One in a hurry sends signals where the other flags readers remotely. */
+        if (next % 2)
+            synchronize_rcu();
+        else
+            synchronize_rcu_expedited();
         atomic_store_explicit(&old->a, POISON, memory_order_relaxed);
         atomic_store_explicit(&old->b, POISON, memory_order_relaxed);
     }

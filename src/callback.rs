@@ -23,7 +23,7 @@ use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::reader::{role, Reader};
 use crate::sys::futex::{self, Lock};
 use crate::worker::Worker;
-use crate::{start, sys};
+use crate::{fork, start, sys};
 
 /// What callers provide for each callback, and leave alone until it is called.
 #[repr(C)]
@@ -57,6 +57,9 @@ const LONGEST_FLOOD_NS: u64 = 100_000_000;
 
 /// How long a fork waits for a callback to return.
 const HOLD_NS: u64 = 100_000_000;
+
+/// And for lists to be whole.
+const SORT_NS: u64 = 10_000_000_000;
 
 impl Head {
     /// On no queue.
@@ -94,6 +97,10 @@ pub struct Callbacks {
     lists: Lock,
     /// How many forks want `lists`.
     holders: AtomicU32,
+    /// Chains are being put in order, which a fork waits for however long it takes.
+    sorting: AtomicBool,
+    /// The shard of the callback that is being called, plus one; 0: none is.
+    calling: AtomicUsize,
     /// Counts rounds, for `rcu_barrier()` and flooding callers to sleep on.
     pub rounds: AtomicU32,
     sleepers: AtomicU32,
@@ -122,6 +129,8 @@ impl Callbacks {
             runner: Lock::new(),
             lists: Lock::new(),
             holders: AtomicU32::new(0),
+            sorting: AtomicBool::new(false),
+            calling: AtomicUsize::new(0),
             rounds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
             unattended: AtomicBool::new(false),
@@ -160,6 +169,7 @@ impl Callbacks {
     /// anything to call. By the runner.
     fn collect(&self) -> bool {
         self.lists.lock();
+        self.sorting.store(true, Relaxed);
         let mut any = false;
         for (shard, progress) in self.shards.iter().zip(&self.progress) {
             let before = progress.batch.load(Relaxed);
@@ -174,6 +184,7 @@ impl Callbacks {
             }
             any |= !progress.batch.load(Relaxed).is_null();
         }
+        self.sorting.store(false, Relaxed);
         self.lists.unlock();
         any
     }
@@ -183,17 +194,21 @@ impl Callbacks {
         let role = &flavour.reader().role;
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
-        for progress in &self.progress {
+        for (index, progress) in self.progress.iter().enumerate() {
             let mut head = progress.batch.load(Relaxed);
             while !head.is_null() {
                 // SAFETY: as in `collect`; from here on it is the callback's.
                 let next = unsafe { &*head }.next.load(Relaxed);
                 progress.batch.store(next, Relaxed);
+                self.calling.store(index + 1, Relaxed);
                 // SAFETY: as its caller promised in `call_rcu()`.
                 unsafe { call(head) };
+                // It may have forked behind our back: the child starts over before it goes on.
+                fork::check();
                 // DONE: what the callback did comes before the count (partner: `barrier`).
                 let done = progress.done.load(Relaxed);
                 progress.done.store(done.wrapping_add(1), Release);
+                self.calling.store(0, Relaxed);
                 // The callback may have forked, and this be the child.
                 head = progress.batch.load(Relaxed);
                 if self.holders.load(Relaxed) != 0 {
@@ -216,15 +231,24 @@ impl Callbacks {
     }
 
     /// Before a fork: from here until [`release`](Self::release) no list changes and no callback
-    /// runs, unless one takes very long, or forks itself.
+    /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
+    /// soon, at some 0.1 us a callback; a sort that lasts for ever waits for a `call_rcu()` under us.
     pub fn hold(&self, flavour: &Flavour) {
         if flavour.reader().runs_callbacks() {
             return;
         }
         self.holders.fetch_add(1, SeqCst);
-        let start = sys::monotonic_ns();
+        let begin = sys::monotonic_ns();
+        let mut sorted = begin;
         let mut held = self.lists.try_lock();
-        while !held && sys::monotonic_ns().wrapping_sub(start) < HOLD_NS {
+        while !held {
+            let now = sys::monotonic_ns();
+            // A callback's time counts from when there may be one.
+            if self.sorting.load(Relaxed) && now.wrapping_sub(begin) < SORT_NS {
+                sorted = now;
+            } else if now.wrapping_sub(sorted) >= HOLD_NS {
+                break;
+            }
             sys::sleep_ns(20_000);
             held = self.lists.try_lock();
         }
@@ -243,8 +267,17 @@ impl Callbacks {
 
     /// In a forked child. Its callbacks are its own: those that had not begun run here too, once.
     pub fn reset(&self, flavour: &Flavour) {
-        for (shard, progress) in self.shards.iter().zip(&self.progress) {
+        let role = flavour.reader().role.fetch_and(!role::FORKS, Relaxed);
+        // A callback that forked returns here too, and is counted then.
+        let calling = match role & role::RUNS {
+            0 => self.calling.swap(0, Relaxed),
+            _ => self.calling.load(Relaxed),
+        };
+        for (index, (shard, progress)) in self.shards.iter().zip(&self.progress).enumerate() {
             let mut waiting = shard.chain.mend();
+            if role & role::RUNS != 0 && calling == index + 1 {
+                waiting += 1;
+            }
             let mut head = progress.batch.load(Relaxed);
             while !head.is_null() {
                 waiting += 1;
@@ -255,15 +288,15 @@ impl Callbacks {
         }
         self.holders.store(0, SeqCst);
         self.sleepers.store(0, SeqCst);
+        self.sorting.store(false, Relaxed);
         // A callback may have forked; then its runner goes on in the child, and holds what it held.
-        let role = flavour.reader().role.fetch_and(!role::FORKS, Relaxed);
         self.runner.reset(role & role::RUNS != 0);
         self.lists.reset(role & role::RUNS != 0);
         if role & role::WORKER != 0 {
             return;
         }
         self.worker.reset();
-        self.unattended.store(self.counts().0 != self.counts().1, SeqCst);
+        self.unattended.store(self.counts().0 != self.counts().1 || !self.is_idle(), SeqCst);
     }
 }
 
@@ -435,7 +468,7 @@ pub fn at_safe_point() {
     for flavour in flavour::ALL {
         let callbacks = &flavour.callbacks;
         // The mark goes once there is a worker, who finds what was queued.
-        if callbacks.unattended.load(SeqCst) && callbacks.worker.start(flavour) {
+        if callbacks.unattended.load(SeqCst) && callbacks.worker.start_unless_starting(flavour) {
             callbacks.unattended.store(false, SeqCst);
         }
     }

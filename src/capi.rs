@@ -195,6 +195,8 @@ pub extern "C" fn rcu_barrier() {
 #[no_mangle]
 pub extern "C" fn rcu_notrace_start_worker() -> c_int {
     start::ensure();
+    // The other flavour's, if it has something to do.
+    callback::at_safe_point();
     if NOTRACE.callbacks.worker.start(&NOTRACE) {
         0
     } else {

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
 use crate::bug;
 use crate::flavour::ALL;
+use crate::grace_period::deadlock;
 use crate::start;
 
 /// Callbacks that still wait are left alone.
@@ -49,8 +50,7 @@ extern "C" fn at_exit() {
             continue;
         }
         // To wait here would be for ever.
-        let reader = flavour.reader();
-        if reader.state(flavour).in_section() || reader.runs_callbacks() {
+        if deadlock(flavour).is_some() || flavour.reader().runs_callbacks() {
             bug::warn(&[b"exit() in a section or a callback: callbacks are not run"]);
             return;
         }

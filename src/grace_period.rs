@@ -357,19 +357,25 @@ impl Flavour {
 
 /// A wait that could never end is refused with a message.
 pub fn refuse_deadlock(flavour: &Flavour, function: &[u8]) {
+    if let Some(why) = deadlock(flavour) {
+        bug::die_in_thread(sys::gettid(), &[function, why])
+    }
+}
+
+/// Why a wait here and now could never end, if so.
+pub fn deadlock(flavour: &Flavour) -> Option<&'static [u8]> {
     let busy = busy::of_this_thread().load(Relaxed);
     let shorter = flavour::ALL.iter().take(flavour.index + 1);
     let any = |is_so: fn(&Reader, &Flavour) -> bool| {
         shorter.clone().any(|other| is_so(other.reader(), other))
     };
-    let why = if busy & busy::CHAINED_HANDLER != 0 {
-        b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks".as_slice()
+    if busy & busy::CHAINED_HANDLER != 0 {
+        Some(b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks")
     } else if any(|reader, other| reader.state(other).in_section()) {
-        b"inside a read-side critical section: it would wait for its own caller".as_slice()
+        Some(b"inside a read-side critical section: it would wait for its own caller")
     } else if busy != 0 || any(|reader, _| reader.counted.load(Relaxed) != 0) {
-        b"in a signal handler that interrupted RCU itself in this thread".as_slice()
+        Some(b"in a signal handler that interrupted RCU itself in this thread")
     } else {
-        return;
-    };
-    bug::die_in_thread(sys::gettid(), &[function, why])
+        None
+    }
 }

@@ -49,9 +49,10 @@ impl Seq {
         self.0.load(Relaxed) as u32 | 1
     }
 
-    /// Ends what another thread of the parent had started: for a forked child.
+    /// Takes back what another thread of the parent had started: for a forked child. It has not
+    /// passed: the forking thread's own section may be open, and older than a cookie.
     pub fn reset(&self) {
-        self.0.store(self.snap(), SeqCst);
+        self.0.store(self.0.load(SeqCst) & !1, SeqCst);
     }
 }
 

@@ -58,11 +58,22 @@ impl Worker {
     /// Creates it unless it exists; false if that fails. May allocate.
     pub fn start(&self, flavour: &'static Flavour) -> bool {
         loop {
-            match self.state.compare_exchange(state::NONE, state::STARTING, SeqCst, Acquire) {
-                Ok(_) => break,
-                Err(state::EXISTS) => return true,
-                Err(_) => sys::sched_yield(),
+            if self.start_unless_starting(flavour) {
+                return true;
             }
+            if self.state.load(Acquire) != state::STARTING {
+                return false;
+            }
+            sys::sched_yield();
+        }
+    }
+
+    /// The same, and false at once if somebody is creating it: perhaps the caller itself, by a
+    /// `pthread_create` that somebody interposed, or the new thread, which its creator waits for.
+    pub fn start_unless_starting(&self, flavour: &'static Flavour) -> bool {
+        match self.state.compare_exchange(state::NONE, state::STARTING, SeqCst, Acquire) {
+            Ok(_) => {}
+            Err(now) => return now == state::EXISTS,
         }
         let created = fork::is_our_process() && create(flavour);
         self.state.store(if created { state::EXISTS } else { state::NONE }, Release);
