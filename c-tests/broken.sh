@@ -23,6 +23,8 @@ handler-report:storm:signal:signals_hit
 double-push:storm:signal:idle_readers
 boost:boost:auto:a_preempted_reader
 boost-return:boost:auto:a_preempted_reader
+scheduler-mark:unreachable:signal:never_leaves_its_processor
+scheduler-age:unreachable:signal:never_leaves_its_processor
 "
 caught=0 survived=0
 export SCENARIO_SECONDS=10

@@ -334,7 +334,9 @@ impl Flavour {
         }
         entry.asked = tag;
         // An older grace period's mark says nothing of this one.
-        entry.scheduled = 0;
+        if !cfg!(broken = "scheduler-age") {
+            entry.scheduled = 0;
+        }
         count(&self.stats.holdouts);
         self.holdouts.add();
         if entry.reader().request.swap(tag, SeqCst) != 0 {
