@@ -452,8 +452,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *     - call func(head) after a grace period of the first, the second flavour
  *
  * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
- * until it is called. Callbacks are called one after the other by a worker thread, which blocks all
- * signals but the IPI; those that one thread queued, in that order. They may open sections, call
+ * until it is called. Callbacks are called one after the other by a worker thread of ordinary priority,
+ * which blocks all signals but the IPI and those of faults; those that one thread queued, in that order. They may open sections, call
  * call_rcu(), synchronize_rcu() and fork(), and should not take long. container_of() is up to you.
  *
  * Context: any. Wait-free, no memory; about 10 ns. Wakes the worker if that sleeps (a system call).
@@ -461,7 +461,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * The worker: call_rcu() cannot create it, because it may run under malloc's lock. The next call of
  * synchronize_rcu(), cond_synchronize_rcu(), rcu_barrier() or rcu_register_thread() by any thread
  * does, and so does the exit of a thread that was a reader. A program that calls nothing but
- * call_rcu() calls rcu_notrace_start_worker() once.
+ * call_rcu() calls rcu_notrace_start_worker() once. The worker keeps the process alive, as every thread
+ * does: a program whose main thread ends by pthread_exit() calls exit() when it is done.
  *
  * Floods: while more than 65,536 callbacks wait in the caller's queue (one of 64), every thousandth
  * call of that queue's threads sleeps for 5 ms times the number of such loads, 0.1 s at most, or until
@@ -471,7 +472,10 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * fork: what waits is called once in the parent and once in the child, on its copy; there a worker
  * is created as above. fork() waits for a callback that runs to return, for 0.1 s at most; one that
  * takes longer is not called in the child, nor is one that forks called there again. A child of
- * _Fork() or of a raw clone may lose callbacks that its parent's worker was just sorting.
+ * _Fork() or of a raw clone may lose callbacks that its parent's worker was just sorting. Heads must
+ * not lie on a thread's stack if another thread forks a child that uses RCU: there that stack is gone.
+ * A child that was forked in a signal handler that interrupted call_rcu() or a wait for a grace period
+ * may only exec or _exit.
  *
  * Exit: see rcu_notrace_set_exit_policy().
  *

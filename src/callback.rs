@@ -23,7 +23,7 @@ use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::reader::{role, Reader};
 use crate::sys::futex::{self, Lock};
 use crate::worker::Worker;
-use crate::{fork, start, sys};
+use crate::{fork, proc, start, sys};
 
 /// What callers provide for each callback, and leave alone until it is called.
 #[repr(C)]
@@ -145,6 +145,12 @@ impl Callbacks {
     }
 
     /// How many callbacks were queued, and how many have run.
+    /// Whether any is queued that has not run.
+    pub fn are_waiting(&self) -> bool {
+        let mut both = self.shards.iter().zip(&self.progress);
+        both.any(|(shard, progress)| shard.queued.load(SeqCst) != progress.done.load(Acquire))
+    }
+
     #[inline(never)]
     pub fn counts(&self) -> (u64, u64) {
         let queued = self.shards.iter().map(|shard| shard.queued.load(Relaxed));
@@ -224,7 +230,9 @@ impl Callbacks {
     #[cold]
     fn let_fork(&self) {
         self.lists.unlock();
-        while self.holders.load(Relaxed) != 0 {
+        let start = sys::monotonic_ns();
+        // Not for ever: some program may fork all the time.
+        while self.holders.load(Relaxed) != 0 && sys::monotonic_ns().wrapping_sub(start) < HOLD_NS {
             sys::sleep_ns(20_000);
         }
         self.lists.lock();
@@ -347,7 +355,7 @@ impl Flavour {
     fn slow_down(&self, index: usize, queued: u64) {
         let Some(progress) = self.callbacks.progress.get(index) else { return };
         let waiting = queued.wrapping_sub(progress.done.load(Relaxed));
-        // A fork in a handler that interrupted a `call_rcu()` leaves the count one short for a moment.
+        // A child of a fork in a handler that interrupted a `call_rcu()` may count one short.
         if !(FLOOD..u64::MAX / 2).contains(&waiting) {
             return;
         }
@@ -360,7 +368,8 @@ impl Flavour {
             }
             return;
         }
-        if self.reader().state(self).in_section() || self.reader().runs_callbacks() {
+        let in_section = |flavour: &&Flavour| flavour.reader().state(flavour).in_section();
+        if flavour::ALL.iter().any(in_section) || self.reader().runs_callbacks() {
             return;
         }
         self.stats.callbacks_slowed.fetch_add(1, Relaxed);
@@ -408,6 +417,8 @@ impl Flavour {
         }
         refuse_deadlock(self, self.names.barrier);
         start::ensure();
+        // In somebody's fork handler, after ours: the worker wants the lists.
+        callbacks.release(self);
         let goals: [u64; SHARDS] =
             core::array::from_fn(|index| callbacks.shards[index].queued.load(SeqCst));
         let have_run = || {
@@ -460,6 +471,20 @@ impl Callbacks {
     pub fn are_many(&self) -> bool {
         let (queued, done) = self.counts();
         queued.wrapping_sub(done) > MANY
+    }
+}
+
+/// A thread that was a reader ends: a safe point, unless it is the last one. Then the process is
+/// about to end, and a worker would keep it alive.
+pub fn at_thread_exit() {
+    let is_idle = |flavour: &&Flavour| !flavour.callbacks.unattended.load(SeqCst);
+    if flavour::ALL.iter().all(is_idle) {
+        return;
+    }
+    let threads = proc::status(sys::gettid()).and_then(|status| status.threads).unwrap_or(1);
+    let first_has_ended = proc::status(fork::process()).is_some_and(|status| status.is_dead());
+    if threads > 1 + u64::from(first_has_ended) {
+        at_safe_point();
     }
 }
 

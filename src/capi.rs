@@ -180,6 +180,10 @@ pub unsafe extern "C" fn rcu_notrace_free(head: *mut rcu_head, offset: usize) ->
         bug::warn(&[b"free_rcu(): the head must lie in the first 4096 bytes of its block"]);
         return -libc::EINVAL;
     }
+    // As free(NULL).
+    if head.addr() == offset {
+        return 0;
+    }
     // SAFETY: the caller's.
     unsafe { NOTRACE.call(head.cast(), offset + 1) };
     0

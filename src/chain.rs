@@ -27,7 +27,7 @@ const fn end<T>() -> *mut T {
     ptr::without_provenance_mut(1)
 }
 
-const ATTEMPTS: u32 = 4;
+const ATTEMPTS: u32 = 16;
 
 impl<T: Link> Chain<T> {
     /// With nothing on it.

@@ -45,8 +45,7 @@ extern "C" fn at_exit() {
         return;
     }
     for flavour in ALL {
-        let (queued, run) = flavour.callbacks.counts();
-        if queued == run {
+        if !flavour.callbacks.are_waiting() {
             continue;
         }
         // To wait here would be for ever.

@@ -88,5 +88,5 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
             flavour.transient.exit(reader, flavour);
         }
     }
-    callback::at_safe_point();
+    callback::at_thread_exit();
 }

@@ -39,7 +39,7 @@ pub struct Flavour {
     pub seq: Seq,
     /// Held by the caller who runs a grace period for everybody.
     pub leader: Lock,
-    /// The thread that holds it, and the priority that other callers lend to it.
+    /// The thread that holds it, if it sleeps, and the priority that other callers lend to it.
     pub leading: AtomicI32,
     /// See [`leading`](Self::leading).
     pub followers: Boost,

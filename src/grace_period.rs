@@ -61,8 +61,6 @@ impl Flavour {
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
         let goal = self.seq.snap();
-        let reader = self.reader();
-        let me = if reader.knows_its_thread() { reader.tid.load(Relaxed) } else { 0 };
         let busy = busy::of_this_thread();
         let before = busy.fetch_or(busy::WAITING, Relaxed);
         if urgency == Urgency::Expedited {
@@ -82,10 +80,10 @@ impl Flavour {
             if self.leader.try_lock() {
                 let led = !self.seq.done(goal);
                 if led {
-                    self.leading.store(me, SeqCst);
                     self.run();
-                    self.leading.store(0, Relaxed);
                 }
+                let me = self.leading.load(Relaxed);
+                self.leading.store(0, Relaxed);
                 // A full fence between our leading no more and the look at what is lent (BOOST).
                 self.leader.unlock();
                 self.followers.give_back(me);
@@ -101,7 +99,8 @@ impl Flavour {
             } else if !self.lend_to_leader() && !self.yield_to_leader(goal) {
                 // LEADER: the count was read before the lock was found taken.
                 self.sleepers.fetch_add(1, SeqCst);
-                // In real time it may have been too early to lend: the leader had not said who it is.
+                // In real time it may have been too early to lend: the leader says who it is before it
+                // sleeps.
                 futex::wait(&self.ended, ended, if Boost::is_wanted() { A_WHILE_NS } else { 0 });
                 self.sleepers.fetch_sub(1, SeqCst);
             }

@@ -92,6 +92,7 @@ impl Wait {
         if done {
             return;
         }
+        flavour.leading.store(sys::gettid(), SeqCst);
         loop {
             let has_priority = Boost::is_wanted() || flavour.followers.is_lent();
             if has_priority && lend(self.patience) {

@@ -38,6 +38,8 @@ pub struct Status {
     pub blocked: u64,
     /// The set that the process ignores.
     pub ignored: u64,
+    /// How many threads the process has, those included that have ended and are not gone.
+    pub threads: Option<u64>,
     /// How often it was taken off its processor, if the kernel counts that.
     pub switches: Option<u64>,
 }
@@ -57,8 +59,14 @@ pub fn has_signal(set: u64, signal: i32) -> bool {
 /// The status of a thread; nothing if there is none, or if that /proc numbers threads otherwise than
 /// we do (it is of another pid namespace).
 pub fn status(tid: i32) -> Option<Status> {
-    let mut status =
-        Status { state: Short::new(), pending: 0, blocked: 0, ignored: 0, switches: None };
+    let mut status = Status {
+        state: Short::new(),
+        pending: 0,
+        blocked: 0,
+        ignored: 0,
+        threads: None,
+        switches: None,
+    };
     let (mut is_ours, mut voluntary, mut forced) = (true, None, None);
     let visit = |line: Short| {
         let line = line.text();
@@ -69,6 +77,8 @@ pub fn status(tid: i32) -> Option<Status> {
             // The innermost is the last.
             let innermost = ids.rsplit(|byte| *byte == b'\t').next();
             is_ours = innermost == Some(Decimal::new(tid as u64).text());
+        } else if let Some(count) = value(b"Threads:") {
+            status.threads = number(count);
         } else if let Some(set) = value(b"SigPnd:") {
             status.pending = hexadecimal(set);
         } else if let Some(set) = value(b"SigBlk:") {

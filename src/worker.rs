@@ -112,8 +112,12 @@ impl Worker {
 fn create(flavour: &'static Flavour) -> bool {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let mut thread = MaybeUninit::uninit();
-    // It inherits the mask: signals are the program's, for its own threads.
-    let mask = sys::set_signal_mask(!0);
+    // It inherits the mask: signals are the program's, for its own threads. But not those of its
+    // own faults, and what a sandbox sends.
+    const OWN: [i32; 6] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    let others = OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)));
+    let mask = sys::set_signal_mask(others);
     // SAFETY: `body` takes a flavour's address, and is never unloaded (-z nodelete).
     let error = unsafe {
         libc::pthread_create(
@@ -137,6 +141,8 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // SAFETY: what `create` passed.
     let flavour = unsafe { &*flavour.cast::<Flavour>() };
     sys::set_thread_name(flavour.names.worker);
+    // Whatever the thread that created it has.
+    sys::leave_real_time();
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
     sys::unblock_signal(ipi::signal_number());
     flavour.reader().role.fetch_or(role::WORKER, Relaxed);

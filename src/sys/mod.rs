@@ -229,6 +229,14 @@ pub fn is_real_time() -> bool {
     matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR | libc::SCHED_DEADLINE)
 }
 
+/// This thread is scheduled as ordinary threads are.
+pub fn leave_real_time() {
+    let priority = 0i32;
+    let (policy, priority) = (libc::SCHED_OTHER as usize, &raw const priority as usize);
+    // SAFETY: the kernel reads a live structure of one number.
+    unsafe { arch::syscall3(libc::SYS_sched_setscheduler, 0, policy, priority) };
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
