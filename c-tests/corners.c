@@ -212,17 +212,23 @@ static void the_stack_of_a_thread_that_died_unseen_may_be_used_again(void)
 static atomic_bool trace_setspecific;
 static atomic_int traced_setspecifics;
 
+static int (*real_setspecific)(pthread_key_t, const void *);
+
+/* Early: a raw clone may come while another thread holds the loader's lock. */
+__attribute__((constructor)) static void find_setspecific(void)
+{
+    *(void **)&real_setspecific = dlsym(RTLD_NEXT, "pthread_setspecific");
+}
+
 int pthread_setspecific(pthread_key_t which, const void *value)
 {
-    static int (*real)(pthread_key_t, const void *);
-
-    if (!real)
-        *(void **)&real = dlsym(RTLD_NEXT, "pthread_setspecific");
+    if (!real_setspecific)
+        find_setspecific();
     if (trace_setspecific) {
         section();
         traced_setspecifics++;
     }
-    return real(which, value);
+    return real_setspecific(which, value);
 }
 
 static void *joins(void *unused)
