@@ -21,6 +21,9 @@ park-unflagged:storm:auto:short_sections
 handler-flag:grace_periods:signal:blocked_reader
 handler-report:storm:signal:signals_hit
 double-push:storm:signal:idle_readers
+alone:storm:auto:short_sections
+callback-grace-period:callbacks:auto:none_runs_before
+callback-barrier:callbacks:auto:barriers_wait
 boost:boost:auto:a_preempted_reader
 boost-return:boost:auto:a_preempted_reader
 scheduler-mark:unreachable:signal:never_leaves_its_processor

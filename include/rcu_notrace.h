@@ -317,8 +317,8 @@ RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
  *
  * void synchronize_rcu_expedited(void) - the same, and in a hurry
  *
- * The same guarantee. A reader that stays in its section is sent a signal at once (mode auto), where
- * synchronize_rcu() flags it remotely a few times first; and the caller spins for up to 0.2 ms before
+ * The same guarantee. A reader that stays in its section is sent a signal (mode auto) unless the first
+ * flag has stuck, where synchronize_rcu() flags it remotely a few times more; and the caller spins for up to 0.2 ms before
  * it sleeps, where synchronize_rcu() spins for as long as the last waits make it worth while. While
  * nobody is in the way the two do the same. docs/DESIGN.md has both measured.
  *
@@ -489,7 +489,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * void rcu_barrier(void), void rcu_barrier_tasks_trace(void)
  *     - wait until all callbacks that were queued before have returned
  *
- * Context: as synchronize_rcu(); in a callback: message and abort. Where no thread can be created, the
+ * Context: as synchronize_rcu(); in a callback of that flavour: message and abort. Callbacks of the two
+ * flavours that wait for each other's wait for ever. Where no thread can be created, the
  * caller runs the callbacks. Kernel and liburcu: rcu_barrier().
  *
  *

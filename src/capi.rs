@@ -165,7 +165,7 @@ unsafe fn queue(
     match func {
         // SAFETY: the caller's.
         Some(func) if !head.is_null() => unsafe { flavour.call(head.cast(), func as usize) },
-        _ => bug::die(&[b"call_rcu() without a head or without a function"]),
+        _ => bug::die(&[flavour.names.call, b"without a head or without a function"]),
     }
 }
 
@@ -195,7 +195,7 @@ pub extern "C" fn rcu_barrier() {
     NOTRACE.barrier();
 }
 
-/// Creates the worker threads now: 0, or -EAGAIN.
+/// Creates the worker thread now: 0, or -EAGAIN.
 #[no_mangle]
 pub extern "C" fn rcu_notrace_start_worker() -> c_int {
     start::ensure();

@@ -63,6 +63,8 @@ pub struct Flavour {
 pub struct Names {
     /// Waiting.
     pub synchronize: &'static [u8],
+    /// Queueing a callback.
+    pub call: &'static [u8],
     /// Waiting for callbacks.
     pub barrier: &'static [u8],
     /// An unlock without a lock.
@@ -76,6 +78,7 @@ pub static NOTRACE: Flavour = Flavour::new(
     NOTRACE_INDEX,
     Names {
         synchronize: b"synchronize_rcu() ",
+        call: b"call_rcu() ",
         barrier: b"rcu_barrier() ",
         unbalanced: b"rcu_read_unlock_notrace() without rcu_read_lock_notrace()",
         worker: c"rcu_notrace",
@@ -87,6 +90,7 @@ pub static TRACE: Flavour = Flavour::new(
     TRACE_INDEX,
     Names {
         synchronize: b"synchronize_rcu_tasks_trace() ",
+        call: b"call_rcu_tasks_trace() ",
         barrier: b"rcu_barrier_tasks_trace() ",
         unbalanced: b"rcu_read_unlock_trace() without rcu_read_lock_trace()",
         worker: c"rcu_tasks_trace",

@@ -172,7 +172,9 @@ impl Flavour {
 
     /// Waits for one unless it has.
     pub fn synchronize_since(&self, cookie: u64, urgency: Urgency) {
-        if !self.poll(cookie) {
+        if self.poll(cookie) {
+            callback::at_safe_point();
+        } else {
             self.synchronize(urgency);
         }
     }

@@ -292,7 +292,7 @@ int rcu_notrace_free(struct rcu_head *head,
 void rcu_barrier(void);
 
 /**
- * Creates the worker threads now: 0, or -EAGAIN.
+ * Creates the worker thread now: 0, or -EAGAIN.
  */
 int rcu_notrace_start_worker(void);
 
