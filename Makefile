@@ -207,9 +207,9 @@ $(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 check-broken: tests tracers $(B)/broken/librcu_heap.so
 	$(Q)c-tests/broken.sh $(B)
 
-# The same tests, much longer.
+# All tests in all ways, and the storms much longer.
 check-long: check
-	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests storm
+	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
 
 # The committed copy of what cbindgen generates.
 abi:

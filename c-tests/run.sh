@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Runs the C tests in all IPI modes: shared, static and with the portable reader.
+# Runs the C tests: in all IPI modes, shared, static and with the portable reader; those above the
+# read side shared in all modes, and with the portable reader in the first. Tests that are named run in
+# all ways (`make check-long` names them all).
 #   run.sh DIRECTORY [TEST...]
 set -u
 directory=$1
 shift
-[ $# -gt 0 ] || set -- sections grace_periods life corners bad_use callbacks flavours polled storm litmus \
-    stall boost unreachable urcu
+reading="sections grace_periods life corners bad_use storm litmus"
+above="callbacks flavours polled stall boost unreachable urcu"
+if [ $# -gt 0 ]; then
+    reading="$*" above=
+fi
 passed=0 failed=0 skipped=0
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
@@ -21,15 +26,23 @@ one() { # binary
     failed=$((failed + $(grep -c '^not ok' "$output")))
 }
 
-for mode in auto signal membarrier; do
-    export RCU_NOTRACE_IPI=$mode
+run() { # mode, kind, tests
+    export RCU_NOTRACE_IPI=$1
+    local kind=$2
+    shift 2
     for test in "$@"; do
-        for kind in "" .static .portable; do
-            echo "# $test$kind, $mode"
-            one "$directory/$test$kind"
-        done
+        echo "# $test$kind, $RCU_NOTRACE_IPI"
+        one "$directory/$test$kind"
     done
+}
+
+for mode in auto signal membarrier; do
+    for kind in "" .static .portable; do
+        run $mode "$kind" $reading
+    done
+    run $mode "" $above
 done
+run auto .portable $above
 unset RCU_NOTRACE_IPI
 if [ -x "$directory/two_archives" ]; then one "$directory/two_archives"; fi
 echo "c-tests: $passed passed, $failed failed, $skipped skipped"
