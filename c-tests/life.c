@@ -182,6 +182,75 @@ static void spawned_programs_run_under_ipis(void)
     print_stats();
 }
 
+static void *long_sections(void *unused)
+{
+    for (;;) {
+        rcu_read_lock_notrace();
+        sleep_ms(1);
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+static void *expedited_waiter(void *unused)
+{
+    for (;;)
+        synchronize_rcu_expedited();
+    return unused;
+}
+
+/* The new program gets a signal of which it knows nothing, if one was on its way. */
+static void a_program_that_becomes_another_under_ipis_survives(void)
+{
+    char *argv[] = {"true", NULL};
+
+    for (int i = 0; i < 40; i++) {
+        pid_t child = fork();
+
+        if (!child) {
+            for (int t = 0; t < 3; t++)
+                start(long_sections, NULL);
+            start(expedited_waiter, NULL);
+            start(expedited_waiter, NULL);
+            for (int s = 0; s < 20; s++) {
+                rcu_read_lock_notrace();
+                rcu_read_unlock_notrace();
+            }
+            sleep_ms((unsigned)(5 + i % 7));
+            execvp(argv[0], argv);
+            _exit(127);
+        }
+        expect_success(child);
+    }
+}
+
+static void a_daemon_goes_on_with_grace_periods(void)
+{
+    int pipes[2];
+    char done = 0;
+    pid_t child;
+
+    get_busy();
+    CHECK(pipe(pipes) == 0);
+    child = fork();
+    if (!child) {
+        /* Whose child of its own goes on, when it has exited. */
+        if (daemon(1, 1))
+            _exit(FAIL);
+        for (int i = 0; i < 20; i++) {
+            rcu_read_lock_notrace();
+            rcu_read_unlock_notrace();
+            synchronize_rcu();
+        }
+        rcu_barrier();
+        _exit(write(pipes[1], "y", 1) == 1 ? PASS : FAIL);
+    }
+    close(pipes[1]);
+    expect_success(child);
+    CHECK(read(pipes[0], &done, 1) == 1 && done == 'y');
+    rest();
+}
+
 /* ---- thread exit ----------------------------------------------------------------------------- */
 
 static void *returns(void *unused)
@@ -271,6 +340,23 @@ static void a_thread_that_dies_in_a_section_is_reported_and_ends_it(void)
     pthread_join(thread, NULL);
 }
 
+static void *dies_in_its_first_section(void *unused)
+{
+    rcu_read_lock_notrace();
+    syscall(SYS_exit, 0);
+    return unused;
+}
+
+static void a_thread_that_dies_in_its_first_section_is_reported_and_ends_it(void)
+{
+    pthread_t thread = start(dies_in_its_first_section, NULL);
+
+    sleep_ms(20);
+    synchronize_rcu();
+    CHECK(stats().died == 1 && stats().transient_waits == 1);
+    pthread_join(thread, NULL);
+}
+
 static void *one_short_life(void *unused)
 {
     for (int i = 0; i < 8; i++) {
@@ -300,12 +386,17 @@ int main(int argc, char **argv)
         SCENARIO(a_section_around_fork_goes_on_in_both),
         SCENARIO(a_fork_behind_our_back_is_noticed),
         SCENARIO(spawned_programs_run_under_ipis),
+        SCENARIO(a_program_that_becomes_another_under_ipis_survives),
+        SCENARIO(a_daemon_goes_on_with_grace_periods),
         SCENARIO(threads_that_exit_in_any_way_hold_up_nothing),
         {"a_thread_that_exits_in_a_section_is_reported_and_ends_it",
          a_thread_that_exits_in_a_section_is_reported_and_ends_it, 0,
          "exits inside a read-side critical section"},
         {"a_thread_that_dies_in_a_section_is_reported_and_ends_it",
          a_thread_that_dies_in_a_section_is_reported_and_ends_it, 0,
+         "died inside a read-side critical section"},
+        {"a_thread_that_dies_in_its_first_section_is_reported_and_ends_it",
+         a_thread_that_dies_in_its_first_section_is_reported_and_ends_it, 0,
          "died inside a read-side critical section"},
         SCENARIO(thousands_of_short_threads_leave_nothing_behind),
     };

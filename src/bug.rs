@@ -54,6 +54,7 @@ pub fn warn(parts: &[&[u8]]) {
 
 /// Writes the line and ends the process by SIGABRT.
 #[cold]
+#[inline(always)]
 pub fn die(parts: &[&[u8]]) -> ! {
     warn(parts);
     sys::abort()

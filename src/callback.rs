@@ -144,13 +144,18 @@ impl Callbacks {
         self.poll.load(SeqCst) == 0 && self.shards.iter().all(|shard| shard.chain.is_empty())
     }
 
-    /// How many callbacks were queued, and how many have run.
+    /// Whether somebody waits for the next round.
+    pub fn are_awaited(&self) -> bool {
+        self.poll.load(SeqCst) != 0 || (self.sleepers.load(SeqCst) != 0 && !self.is_idle())
+    }
+
     /// Whether any is queued that has not run.
     pub fn are_waiting(&self) -> bool {
         let mut both = self.shards.iter().zip(&self.progress);
         both.any(|(shard, progress)| shard.queued.load(SeqCst) != progress.done.load(Acquire))
     }
 
+    /// How many callbacks were queued, and how many have run.
     #[inline(never)]
     pub fn counts(&self) -> (u64, u64) {
         let queued = self.shards.iter().map(|shard| shard.queued.load(Relaxed));

@@ -64,7 +64,8 @@ impl Worker {
             if self.state.load(Acquire) != state::STARTING {
                 return false;
             }
-            sys::sched_yield();
+            // In real time a yield would keep the creator from its processor.
+            sys::sleep_ns(50_000);
         }
     }
 
@@ -94,9 +95,9 @@ impl Worker {
     fn rest(&self, flavour: &Flavour, how: u32) {
         // WAKE: partner of `Callbacks::wake`.
         self.rest.0.store(how, SeqCst);
-        if how == rest::NAPS {
+        if how == rest::NAPS && !flavour.callbacks.are_awaited() {
             futex::wait(&self.rest.0, how, NAP_NS);
-        } else if flavour.callbacks.is_idle() {
+        } else if how == rest::SLEEPS && flavour.callbacks.is_idle() {
             futex::wait(&self.rest.0, how, 0);
         }
         self.rest.0.store(rest::AWAKE, SeqCst);

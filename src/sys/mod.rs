@@ -121,12 +121,7 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 /// One `writev(2)` to standard error. What cannot be written within a tenth of a second is lost, by
 /// intent: a message must neither hang its process nor, where nobody reads, end it by SIGPIPE.
 pub fn write_stderr(parts: &[libc::iovec]) {
-    const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
-    let mut ask = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
-    let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    let (fds, limit) = (&raw mut ask as usize, &raw const limit as usize);
-    // SAFETY: the kernel reads and writes live structures.
-    if unsafe { arch::syscall6(libc::SYS_ppoll, [fds, 1, limit, 0, 8, 0]) } == 0 {
+    if !is_stderr_writable() {
         return;
     }
     let before = change_mask(libc::SIG_BLOCK, PIPE);
@@ -134,13 +129,30 @@ pub fn write_stderr(parts: &[libc::iovec]) {
     let answer =
         unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
     if answer == -(libc::EPIPE as isize) && before & PIPE == 0 {
-        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let pipe = PIPE;
-        let (set, limit) = (&raw const pipe as usize, &raw const now as usize);
-        // SAFETY: the kernel reads live values; the signal that it takes off is our write's.
-        unsafe { arch::syscall6(libc::SYS_rt_sigtimedwait, [set, 0, limit, 8, 0, 0]) };
+        take_pipe_signal();
     }
     set_signal_mask(before);
+}
+
+const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
+
+// Functions of their own, for little stack: the IPI handler may come here.
+#[inline(never)]
+fn is_stderr_writable() -> bool {
+    let mut ask = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    let (fds, limit) = (&raw mut ask as usize, &raw const limit as usize);
+    // SAFETY: the kernel reads and writes live structures.
+    unsafe { arch::syscall6(libc::SYS_ppoll, [fds, 1, limit, 0, 8, 0]) != 0 }
+}
+
+/// Takes off the signal that our own write caused.
+#[inline(never)]
+fn take_pipe_signal() {
+    let (pipe, now) = (PIPE, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    let (set, limit) = (&raw const pipe as usize, &raw const now as usize);
+    // SAFETY: the kernel reads live values.
+    unsafe { arch::syscall6(libc::SYS_rt_sigtimedwait, [set, 0, limit, 8, 0, 0]) };
 }
 
 /// Ends the process by SIGABRT, whatever the program did to that signal.
