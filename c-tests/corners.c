@@ -340,6 +340,13 @@ static void take_many_keys(int argc, char **argv, char **environment)
 __attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
     take_many_keys;
 
+static void *wait_a_few_times(void *unused)
+{
+    for (int i = 0; i < 20; i++)
+        synchronize_rcu();
+    return unused;
+}
+
 static void *register_late_key(void *unused)
 {
     struct rcu_notrace_stats before;
@@ -348,8 +355,7 @@ static void *register_late_key(void *unused)
     before = stats();
     rcu_register_thread();
     /* Registered, it is parked when it stays idle. */
-    for (int i = 0; i < 50 && stats().parks == before.parks; i++)
-        synchronize_rcu();
+    pthread_join(start(wait_a_few_times, NULL), NULL);
     return stats().parks > before.parks ? unused : (void *)1;
 }
 

@@ -244,6 +244,13 @@ static void a_section_in_the_last_round_of_destructors_holds_up_a_grace_period(v
     CHECK(after.transient_waits > before.transient_waits);
 }
 
+static void *wait_until_one_is_parked(void *before)
+{
+    for (int i = 0; i < 100 && stats().parks == *(uint64_t *)before; i++)
+        synchronize_rcu();
+    return NULL;
+}
+
 static void *idle_until_parked(void *unused)
 {
     uint64_t before = stats().parks;
@@ -251,8 +258,8 @@ static void *idle_until_parked(void *unused)
 
     (void)unused;
     rcu_register_thread();
-    for (int i = 0; i < 100 && stats().parks == before; i++)
-        synchronize_rcu();
+    /* By another thread: nobody parks itself by waiting. */
+    pthread_join(start(wait_until_one_is_parked, &before), NULL);
     CHECK(stats().parks > before);
     /* Parked now: the next section must be seen all the same. */
     rcu_read_lock_notrace();

@@ -199,7 +199,6 @@ impl Flavour {
         for entry in roster.entries() {
             // Tags come again, after 2^31 grace periods.
             entry.asked = 0;
-            entry.scheduled = 0;
         }
         if self.is_alone(&mut roster) {
             drop(roster);
