@@ -310,7 +310,8 @@ RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
  * the IPI signal nor in one that interrupted this library in the same thread (message and abort),
  * not under a lock that a section or a signal handler of a reader may want.
  *
- * Cost, while all other threads are outside sections: one membarrier(2). See docs/DESIGN.md.
+ * Cost: beside threads that have been idle for eight grace periods, no system call; beside others that
+ * are outside sections, one membarrier(2). See docs/DESIGN.md.
  *
  * Kernel: synchronize_rcu(). liburcu: synchronize_rcu().
  *
