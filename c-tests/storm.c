@@ -60,22 +60,6 @@ static void on_timer(int signal)
     errno = saved;
 }
 
-/* A timer of this thread's own, so that the storm hits threads and not just the process. */
-static timer_t storm_here(void)
-{
-    struct sigevent event;
-    struct itimerspec rate = {{0, 20000}, {0, 20000}};
-    timer_t timer;
-
-    memset(&event, 0, sizeof(event));
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = SIGUSR2;
-    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &rate, NULL))
-        fail("timer: %s", strerror(errno));
-    return timer;
-}
-
 static void *reader(void *unused)
 {
     timer_t timer = storm_here();

@@ -121,6 +121,23 @@ __attribute__((unused)) static pthread_t start(void *(*run)(void *), void *argum
     return thread;
 }
 
+/* SIGUSR2 every 20 us to this thread, by a timer of its own, so that the storm hits threads and not just
+ * the process. */
+__attribute__((unused)) static timer_t storm_here(void)
+{
+    struct sigevent event;
+    struct itimerspec rate = {{0, 20000}, {0, 20000}};
+    timer_t timer;
+
+    memset(&event, 0, sizeof(event));
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGUSR2;
+    event._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &rate, NULL))
+        fail("timer: %s", strerror(errno));
+    return timer;
+}
+
 __attribute__((unused)) static void print_stats(void)
 {
     struct rcu_notrace_stats s = stats();
