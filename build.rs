@@ -22,7 +22,8 @@ fn main() {
         .flag_if_supported("-fcf-protection=none")
         .flag_if_supported("-fno-stack-protector")
         .warnings(true);
-    if env::var_os("CARGO_FEATURE_PORTABLE_READER").is_some() {
+    let target = env::var("CARGO_CFG_TARGET_ARCH").expect("set by cargo");
+    if target != "x86_64" || env::var_os("CARGO_FEATURE_PORTABLE_READER").is_some() {
         unit.define("RCU_NOTRACE_PORTABLE", None);
     }
     unit.compile("rcu_notrace_tls");
