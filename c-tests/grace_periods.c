@@ -444,7 +444,7 @@ static void *wait_under_supervision(void *unused)
     return unused;
 }
 
-static void idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_call(void)
+static void idle_readers_cost_a_membarrier_a_wait_until_parked_and_then_no_system_call(void)
 {
     pthread_t threads[16];
 
@@ -459,8 +459,8 @@ static void idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_
         skip("no seccomp supervision here");
     printf("    %d waits beside 16 idle readers: %d membarrier, %d tgkill, %d other system calls\n",
            COUNTED, membarriers, tgkills, other_calls);
-    /* Parked after eight grace periods in which they were idle. */
-    CHECK(membarriers >= 8 && membarriers <= 10 && tgkills == 0 && other_calls == 0);
+    /* Parked after eight grace periods in which they were idle. And a thread learns its id once. */
+    CHECK(membarriers >= 8 && membarriers <= 10 && tgkills == 0 && other_calls <= 2);
     idle_done = true;
     for (int i = 0; i < 16; i++)
         pthread_join(threads[i], NULL);
@@ -534,7 +534,7 @@ int main(int argc, char **argv)
         SCENARIO(cookies_tell_whether_a_grace_period_has_passed_also_through_the_wrap),
         SCENARIO(a_cookie_taken_in_the_middle_of_a_grace_period_needs_the_next_one_too),
         SCENARIO(only_an_expedited_wait_signals_a_reader_that_stays_in_its_section),
-        SCENARIO(idle_readers_cost_a_membarrier_each_until_parked_and_then_no_system_call),
+        SCENARIO(idle_readers_cost_a_membarrier_a_wait_until_parked_and_then_no_system_call),
         SCENARIO(a_sandbox_entered_on_the_way_makes_the_mode_signal),
         SCENARIO(where_membarrier_is_refused_from_the_start_the_mode_is_signal),
         SCENARIO(modes_change_at_run_time),

@@ -7,7 +7,7 @@
 //! which wakes the waiter and ends the loan at once.
 //!
 //! Who leads a grace period may be of low priority itself, and a real-time caller wait for it: then
-//! that caller lends to the leader in the same way, and the leader lends on.
+//! that caller lends to the leader, by the leader's lock (`PiLock`), and the leader lends on.
 //!
 //! One loan at a time: the grace period waits for its holdouts in turn. The futex is the flavour's,
 //! not the reader's, so nobody refers to the TLS of a thread that may exit meanwhile.
@@ -64,32 +64,6 @@ impl Boost {
             self.0.store(0, SeqCst);
         }
         lent
-    }
-
-    /// The same for those that wait for the thread `tid` to lead their grace period: many may lend
-    /// at once. False if the caller must wait in another way.
-    pub fn lend_together(&self, tid: i32, timeout_ns: u64, leads: impl Fn() -> bool) -> bool {
-        let before = self.0.compare_exchange(0, tid as u32, SeqCst, SeqCst);
-        // Somebody else's: the last leader's, whose lenders are just going.
-        if before.is_err_and(|now| now & libc::FUTEX_TID_MASK != tid as u32) {
-            return false;
-        }
-        if !leads() {
-            // It may not have seen us; those who lent before us it has.
-            let _ = self.0.compare_exchange(tid as u32, 0, SeqCst, Relaxed);
-            return true;
-        }
-        let lent = matches!(futex::lock_pi(&self.0, timeout_ns), Ok(()) | Err(libc::ETIMEDOUT));
-        let me = sys::gettid() as u32;
-        if self.0.load(Relaxed) & libc::FUTEX_TID_MASK == me {
-            futex::unlock_pi(&self.0, me);
-        }
-        lent
-    }
-
-    /// Whether somebody lends.
-    pub fn is_lent(&self) -> bool {
-        self.0.load(Relaxed) != 0
     }
 
     /// Ends the loan to the calling thread, if there is one: true. It was taken from the holdouts

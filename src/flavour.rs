@@ -1,6 +1,6 @@
 //! A flavour: one RCU, as a value. Readers of different flavours do not hold each other up.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::boost::Boost;
 use crate::callback::Callbacks;
@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::seq::Seq;
 use crate::stats::Counters;
 use crate::sys;
-use crate::sys::futex::{Countdown, Lock};
+use crate::sys::futex::{Countdown, PiLock};
 use crate::transient::Transient;
 
 /// How many there are: each thread has a reader of each.
@@ -38,11 +38,7 @@ pub struct Flavour {
     /// Where grace periods stand.
     pub seq: Seq,
     /// Held by the caller who runs a grace period for everybody.
-    pub leader: Lock,
-    /// The thread that holds it, if it sleeps, and the priority that other callers lend to it.
-    pub leading: AtomicI32,
-    /// See [`leading`](Self::leading).
-    pub followers: Boost,
+    pub leader: PiLock,
     /// How many callers want it expedited.
     pub urgent: AtomicU32,
     /// How long the last grace period waited that waited at all, in nanoseconds.
@@ -110,9 +106,7 @@ impl Flavour {
             holdouts: Countdown::new(),
             boost: Boost::new(),
             seq: Seq::new(),
-            leader: Lock::new(),
-            leading: AtomicI32::new(0),
-            followers: Boost::new(),
+            leader: PiLock::new(),
             urgent: AtomicU32::new(0),
             last_wait: AtomicU64::new(0),
             callers: AtomicU32::new(0),

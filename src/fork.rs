@@ -141,10 +141,8 @@ fn start_over(flavour: &Flavour, me: &Reader) {
     flavour.transient.reset(me);
     flavour.holdouts.reset(0);
     flavour.boost.reset();
-    flavour.followers.reset();
-    flavour.leading.store(0, SeqCst);
     flavour.seq.reset();
-    flavour.leader.reset(false);
+    flavour.leader.reset();
     flavour.urgent.store(0, SeqCst);
     flavour.callers.store(0, SeqCst);
     flavour.sleepers.store(0, SeqCst);

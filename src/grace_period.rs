@@ -17,7 +17,7 @@ use crate::ipi;
 use crate::reader::{busy, mark, Reader};
 use crate::registry::{Entry, Roster};
 use crate::stats::count;
-use crate::sys::{self, futex};
+use crate::sys::{self, futex, futex::Waited};
 use crate::word::State;
 
 /// How long a waiter samples readers in short sections before it pays for more barriers, signals
@@ -67,8 +67,10 @@ impl Flavour {
             // Whoever leads, for us too, hurries.
             self.urgent.fetch_add(1, SeqCst);
         }
-        if self.callers.fetch_add(1, SeqCst) > 0 {
-            // Who leads again and again while others come and go shares with few.
+        let me = self.caller_id();
+        if self.callers.fetch_add(1, SeqCst) > 0 && !Boost::is_wanted() {
+            // Who leads again and again while others come and go shares with few. (In real time a
+            // yield lets nobody of lower priority run, and may cost what is left of the period.)
             sys::sched_yield();
         }
         loop {
@@ -77,32 +79,39 @@ impl Flavour {
                 self.stats.shared.fetch_add(1, Relaxed);
                 break;
             }
-            if self.leader.try_lock() {
-                let led = !self.seq.done(goal);
-                if led {
-                    self.run();
+            let waited = if self.leader.try_lock(me) {
+                Waited::Acquired
+            } else if Boost::is_wanted() {
+                self.wait_to_lead()
+            } else if self.yield_to_leader(goal) {
+                Waited::InVain
+            } else {
+                Waited::Refused
+            };
+            match waited {
+                Waited::Acquired => {
+                    let led = !self.seq.done(goal);
+                    if led {
+                        self.run();
+                    }
+                    self.leader.unlock(me);
+                    // After the unlock: a caller that found the lock taken sleeps on the old count,
+                    // and must not do so once the lock is free (LEADER).
+                    self.ended.fetch_add(1, SeqCst);
+                    if self.sleepers.load(SeqCst) != 0 {
+                        futex::wake_all(&self.ended);
+                    }
+                    if led {
+                        break;
+                    }
                 }
-                let me = self.leading.load(Relaxed);
-                self.leading.store(0, Relaxed);
-                // A full fence between our leading no more and the look at what is lent (BOOST).
-                self.leader.unlock();
-                self.followers.give_back(me);
-                // After the unlock: a caller that found the lock taken sleeps on the old count,
-                // and must not do so once the lock is free (LEADER).
-                self.ended.fetch_add(1, SeqCst);
-                if self.sleepers.load(SeqCst) != 0 {
-                    futex::wake_all(&self.ended);
+                Waited::InVain => {}
+                Waited::Refused => {
+                    // LEADER: the count was read before the lock was found taken.
+                    self.sleepers.fetch_add(1, SeqCst);
+                    futex::wait(&self.ended, ended, 0);
+                    self.sleepers.fetch_sub(1, SeqCst);
                 }
-                if led {
-                    break;
-                }
-            } else if !self.lend_to_leader() && !self.yield_to_leader(goal) {
-                // LEADER: the count was read before the lock was found taken.
-                self.sleepers.fetch_add(1, SeqCst);
-                // In real time it may have been too early to lend: the leader says who it is before it
-                // sleeps.
-                futex::wait(&self.ended, ended, if Boost::is_wanted() { A_WHILE_NS } else { 0 });
-                self.sleepers.fetch_sub(1, SeqCst);
             }
         }
         if urgency == Urgency::Expedited {
@@ -114,20 +123,22 @@ impl Flavour {
         fence(SeqCst);
     }
 
-    /// Waits for a while for whoever leads, if the caller's priority is worth lending to it. The
-    /// leader is woken up, for it to lend on. False if the caller must wait in another way.
-    fn lend_to_leader(&self) -> bool {
-        let leader = self.leading.load(SeqCst);
-        if leader == 0 || !Boost::is_wanted() {
-            return false;
+    /// The calling thread's id.
+    fn caller_id(&self) -> u32 {
+        let reader = self.reader();
+        if reader.knows_its_thread() {
+            reader.tid.load(Relaxed) as u32
+        } else {
+            sys::gettid() as u32
         }
-        self.followers.lend_together(leader, A_WHILE_NS, || {
-            let leads = self.leading.load(SeqCst) == leader;
-            if leads {
-                self.holdouts.nudge();
-                self.transient.nudge();
-            }
-            leads
+    }
+
+    /// Waits for the lock for a while, lending the caller's priority to whoever has it. The leader is
+    /// woken up, for it to lend on.
+    fn wait_to_lead(&self) -> Waited {
+        self.leader.lock(A_WHILE_NS, || {
+            self.holdouts.nudge();
+            self.transient.nudge();
         })
     }
 

@@ -92,9 +92,8 @@ impl Wait {
         if done {
             return;
         }
-        flavour.leading.store(sys::gettid(), SeqCst);
         loop {
-            let has_priority = Boost::is_wanted() || flavour.followers.is_lent();
+            let has_priority = Boost::is_wanted() || flavour.leader.is_lent();
             if has_priority && lend(self.patience) {
                 if open.open() == 0 {
                     return;

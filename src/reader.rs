@@ -205,17 +205,20 @@ impl Reader {
         self.mark.compare_exchange(mark::REGISTERED, mark::PARKED, SeqCst, Relaxed).is_ok()
     }
 
-    /// Parks the current thread's reader, in the IPI handler.
+    /// Parks the current thread's reader, in the IPI handler, outside a section.
     ///
     /// The section around it makes sections of further handlers nested ones, which do not clear
-    /// the flag; so the mark never says PARKED beside a word that is not flagged.
+    /// the flag; so the mark never says PARKED beside a word that is not flagged. It is opened and
+    /// closed without the trampolines, for little stack.
+    #[inline(never)]
     pub fn park_itself(&self, flavour: &Flavour) {
-        Word::lock_current_thread(flavour.index);
+        self.word.open_quietly();
         self.word.flag();
         if self.park() {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
-        Word::unlock_current_thread(flavour.index);
+        self.word.close_quietly();
+        self.unlock_slow(flavour);
     }
 
     /// Takes [`park`](Self::park) back; false if the reader was faster and rejoins by itself.

@@ -247,9 +247,13 @@ impl Inner {
             .handler
             .is_some_and(|handler| unsafe { handler(&raw const stall, self.data) != 0 });
         if !handled {
-            let text = self.text.written();
-            let iov_base = text.as_ptr().cast_mut().cast();
-            sys::write_stderr(&[libc::iovec { iov_base, iov_len: text.len() }]);
+            // Mostly one write; a pipe takes no more at once.
+            for piece in self.text.written().chunks(sys::PIPE_BUF) {
+                let iov_base = piece.as_ptr().cast_mut().cast();
+                if !sys::write_stderr(&[libc::iovec { iov_base, iov_len: piece.len() }]) {
+                    break;
+                }
+            }
         }
         self.text.clear();
     }

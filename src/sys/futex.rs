@@ -129,6 +129,70 @@ impl Countdown {
     }
 }
 
+/// Mutual exclusion of callers whose priority may be worth lending: the holder's thread id, and
+/// whether any of them waits. The kernel lends their priority to the holder.
+pub struct PiLock(AtomicU32);
+
+/// How waiting for a [`PiLock`] ended.
+#[derive(PartialEq)]
+pub enum Waited {
+    /// The caller holds it.
+    Acquired,
+    /// Time ran out.
+    InVain,
+    /// There is no waiting in this way.
+    Refused,
+}
+
+impl PiLock {
+    /// Free.
+    pub const fn new() -> Self {
+        PiLock(AtomicU32::new(0))
+    }
+
+    /// Takes it if it is free, for the calling thread, whose id is `me`.
+    pub fn try_lock(&self, me: u32) -> bool {
+        self.0.load(Relaxed) == 0 && self.0.compare_exchange(0, me, SeqCst, Relaxed).is_ok()
+    }
+
+    /// Whether somebody has it.
+    pub fn is_taken(&self) -> bool {
+        self.0.load(SeqCst) != 0
+    }
+
+    /// Whether somebody lends the holder a priority, or is about to.
+    pub fn is_lent(&self) -> bool {
+        self.0.load(Relaxed) & libc::FUTEX_WAITERS != 0
+    }
+
+    /// Takes it, lending the caller's priority to whoever has it meanwhile, for `timeout_ns` at most.
+    /// Once the holder can see that it is lent something, `tell` is called.
+    pub fn lock(&self, timeout_ns: u64, tell: impl FnOnce()) -> Waited {
+        let holder = self.0.load(SeqCst) & libc::FUTEX_TID_MASK;
+        let lent = holder | libc::FUTEX_WAITERS;
+        // As the kernel does in a moment; it unlocks right, too, if nobody came to wait.
+        if holder != 0 && self.0.compare_exchange(holder, lent, SeqCst, SeqCst) != Err(0) {
+            tell();
+        }
+        match lock_pi(&self.0, timeout_ns) {
+            Ok(()) => Waited::Acquired,
+            Err(libc::ETIMEDOUT) => Waited::InVain,
+            Err(_) => Waited::Refused,
+        }
+    }
+
+    /// Gives it to the caller of the highest priority that waits in [`lock`](Self::lock), if any. A
+    /// full fence.
+    pub fn unlock(&self, me: u32) {
+        unlock_pi(&self.0, me);
+    }
+
+    /// Frees it: for the only thread of a forked child.
+    pub fn reset(&self) {
+        self.0.store(0, SeqCst);
+    }
+}
+
 /// Mutual exclusion in order of arrival: tickets, and the one being served.
 ///
 /// In order, because grace periods may come back to back: a thread that wants to exit would
@@ -153,11 +217,6 @@ impl Lock {
     pub fn try_lock(&self) -> bool {
         let serving = self.serving.load(Acquire);
         self.next.compare_exchange(serving, serving.wrapping_add(1), SeqCst, Relaxed).is_ok()
-    }
-
-    /// Whether somebody has it.
-    pub fn is_taken(&self) -> bool {
-        self.next.load(SeqCst) != self.serving.load(SeqCst)
     }
 
     /// Takes it: spins a little, then sleeps.

@@ -27,9 +27,9 @@ compile_error!(
     "rcu-notrace runs on 64-bit Linux on x86-64 and aarch64; a port is one file in src/sys/"
 );
 
-pub use arch::{here, reader, sigreturn};
 #[cfg(not(any(feature = "portable-reader", not(target_arch = "x86_64"))))]
-pub use arch::{set_top_byte, tls_lock, tls_unlock};
+pub use arch::{add_to_word, set_top_byte, tls_lock, tls_unlock};
+pub use arch::{here, reader, sigreturn};
 
 pub mod file;
 pub mod futex;
@@ -118,32 +118,61 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
     };
 }
 
-/// One `writev(2)` to standard error. What cannot be written within a tenth of a second is lost, by
-/// intent: a message must neither hang its process nor, where nobody reads, end it by SIGPIPE.
-pub fn write_stderr(parts: &[libc::iovec]) {
-    if !is_stderr_writable() {
-        return;
-    }
+/// One `writev(2)` to standard error, of [`PIPE_BUF`] bytes at most. What cannot be written within a
+/// tenth of a second is lost, by intent: a message must neither hang its process nor, where nobody
+/// reads, end it by SIGPIPE. True if it was written.
+pub fn write_stderr(parts: &[libc::iovec]) -> bool {
     let before = change_mask(libc::SIG_BLOCK, PIPE);
-    // SAFETY: the kernel reads live vectors, of live text.
-    let answer =
-        unsafe { arch::syscall3(libc::SYS_writev, 2, parts.as_ptr() as usize, parts.len()) };
+    let mut answer = write_without_waiting(parts);
+    if answer == -(libc::EAGAIN as isize) && is_stderr_writable() {
+        answer = write_without_waiting(parts);
+    }
     if answer == -(libc::EPIPE as isize) && before & PIPE == 0 {
         take_pipe_signal();
     }
     set_signal_mask(before);
+    answer > 0
 }
+
+/// So much goes into a pipe at once, if poll(2) says that anything does.
+pub const PIPE_BUF: usize = libc::PIPE_BUF;
 
 const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
 
 // Functions of their own, for little stack: the IPI handler may come here.
 #[inline(never)]
+fn write_without_waiting(parts: &[libc::iovec]) -> Answer {
+    let (vectors, count) = (parts.as_ptr() as usize, parts.len());
+    // A file takes it soon. Of others, pipes know the flag; what does not is asked by poll(2).
+    // SAFETY: no memory.
+    let is_file = unsafe { arch::syscall3(libc::SYS_lseek, 2, 0, libc::SEEK_CUR as usize) } >= 0;
+    if !is_file {
+        let any = usize::MAX;
+        let no_wait = libc::RWF_NOWAIT as usize;
+        // SAFETY: the kernel reads live vectors, of live text.
+        let answer =
+            unsafe { arch::syscall6(libc::SYS_pwritev2, [2, vectors, count, any, any, no_wait]) };
+        if answer >= 0 || matches!(-answer as i32, libc::EAGAIN | libc::EPIPE | libc::EBADF) {
+            return answer;
+        }
+        if !is_stderr_writable() {
+            return answer;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { arch::syscall3(libc::SYS_writev, 2, vectors, count) }
+}
+
+#[inline(never)]
 fn is_stderr_writable() -> bool {
     let mut ask = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     let limit = libc::timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-    let (fds, limit) = (&raw mut ask as usize, &raw const limit as usize);
-    // SAFETY: the kernel reads and writes live structures.
-    unsafe { arch::syscall6(libc::SYS_ppoll, [fds, 1, limit, 0, 8, 0]) != 0 }
+    // No signal interrupts it.
+    let all = u64::MAX;
+    let (fds, limit, mask) =
+        (&raw mut ask as usize, &raw const limit as usize, &raw const all as usize);
+    // SAFETY: the kernel reads and writes live values.
+    unsafe { arch::syscall6(libc::SYS_ppoll, [fds, 1, limit, mask, 8, 0]) != 0 }
 }
 
 /// Takes off the signal that our own write caused.

@@ -101,7 +101,7 @@ pub fn reader(index: usize) -> &'static Reader {
 }
 
 #[cfg(not(feature = "portable-reader"))]
-pub use word::{reader, set_top_byte, tls_lock, tls_unlock};
+pub use word::{add_to_word, reader, set_top_byte, tls_lock, tls_unlock};
 
 #[cfg(not(feature = "portable-reader"))]
 mod word {
@@ -216,6 +216,16 @@ mod word {
                 options(nostack, preserves_flags)
             );
         }
+    }
+
+    /// Adds to a state word: one instruction, so atomic against signals on its thread.
+    ///
+    /// # Safety
+    /// `word` points to the calling thread's own state word.
+    #[inline(always)]
+    pub unsafe fn add_to_word(word: *mut i32, number: i32) {
+        // SAFETY: the caller's.
+        unsafe { asm!("add dword ptr [{}], {:e}", in(reg) word, in(reg) number, options(nostack)) }
     }
 
     /// A trampoline: callable as one instruction from inlined code, of which it preserves every
