@@ -16,7 +16,7 @@ static bool has_membarrier = true;
 /* How long a grace period may go on after what it waited for. */
 static uint64_t limit_ns(void)
 {
-    return has_membarrier ? 5000000 : 200000000;
+    return has_membarrier ? 50000000 : 200000000;
 }
 
 /* ---- ways to be out of reach --------------------------------------------------------------------- */
