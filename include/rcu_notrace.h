@@ -319,9 +319,9 @@ RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
  * void synchronize_rcu_expedited(void) - the same, and in a hurry
  *
  * The same guarantee. A reader that stays in its section is sent a signal (mode auto) unless the first
- * flag has stuck, where synchronize_rcu() flags it remotely a few times more; and the caller spins for up to 0.2 ms before
- * it sleeps, where synchronize_rcu() spins for as long as the last waits make it worth while. While
- * nobody is in the way the two do the same. docs/DESIGN.md has both measured.
+ * flag has stuck, where synchronize_rcu() flags it remotely a few times more; and the caller spins for
+ * up to 0.2 ms before it sleeps, where synchronize_rcu() spins for as long as the last waits make it
+ * worth while. While nobody is in the way the two do the same. docs/DESIGN.md has both measured.
  *
  * Kernel: synchronize_rcu_expedited().
  *
@@ -453,9 +453,9 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *     - call func(head) after a grace period of the first, the second flavour
  *
  * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
- * until it is called. Callbacks are called one after the other by a worker thread of ordinary priority,
- * which blocks all signals but the IPI and those of faults; those that one thread queued, in that order. They may open sections, call
- * call_rcu(), synchronize_rcu() and fork(), and should not take long. container_of() is up to you.
+ * until it is called. A worker thread of ordinary priority, which blocks all signals but the IPI and
+ * those of faults, calls one after the other; those that one thread queued, in that order. They may open
+ * sections, call call_rcu(), synchronize_rcu() and fork(), and should not take long.
  *
  * Context: any. Wait-free, no memory; about 10 ns. Wakes the worker if that sleeps (a system call).
  *
@@ -484,15 +484,16 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *
  *
  * free_rcu(p, member) - free(p) after a grace period; member is the struct rcu_head in *p, in its
- *     first 4096 bytes (-EINVAL and a message otherwise). As call_rcu(). Kernel: kfree_rcu().
+ *     first 4096 bytes (-EINVAL and a message otherwise). NULL is passed over. As call_rcu().
+ *     Kernel: kfree_rcu().
  *
  *
  * void rcu_barrier(void), void rcu_barrier_tasks_trace(void)
  *     - wait until all callbacks that were queued before have returned
  *
  * Context: as synchronize_rcu(); in a callback of that flavour: message and abort. Callbacks of the two
- * flavours that wait for each other's wait for ever. Where no thread can be created, the
- * caller runs the callbacks. Kernel and liburcu: rcu_barrier().
+ * flavours that wait for each other's wait for ever. Where no thread can be created, the caller runs the
+ * callbacks. Kernel and liburcu: rcu_barrier().
  *
  *
  * int rcu_notrace_start_worker(void) - create the worker thread of call_rcu() now
