@@ -66,15 +66,17 @@ impl Boost {
         lent
     }
 
-    /// Ends the loan to the calling thread, if there is one: true. It was taken from the holdouts
-    /// before (BOOST). To give back what is not, or no more, ours does nothing.
+    /// Ends the loan to the calling thread, if there is one. It was taken from the holdouts before
+    /// (BOOST). To give back what is not, or no more, ours does nothing.
     #[inline(always)]
-    pub fn give_back(&self, tid: i32) -> bool {
+    pub fn give_back(&self, flavour: &Flavour, tid: i32) {
         let is_ours = tid != 0 && self.0.load(SeqCst) & libc::FUTEX_TID_MASK == tid as u32;
-        if is_ours && !cfg!(broken = "boost-return") {
-            futex::unlock_pi(&self.0, tid as u32);
+        if is_ours {
+            if !cfg!(broken = "boost-return") {
+                futex::unlock_pi(&self.0, tid as u32);
+            }
+            flavour.stats.unboosts.fetch_add(1, Relaxed);
         }
-        is_ours
     }
 
     /// In a forked child: the lender was the parent's.

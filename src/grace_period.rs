@@ -26,7 +26,7 @@ pub const SPIN_NS: u64 = 20_000;
 
 /// A reader that was outside at this many grace periods in a row is parked. Its next lock then
 /// costs about 0.1 us more, so an eighth of that a grace period at most.
-const PARK_AFTER: u32 = 8;
+pub const PARK_AFTER: u32 = 8;
 
 /// How long a real-time caller waits for a leader before it looks again whom to lend to.
 const A_WHILE_NS: u64 = 5_000_000;

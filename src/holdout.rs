@@ -10,14 +10,12 @@ use core::sync::atomic::{
 };
 
 use crate::boost::Boost;
-use crate::bug;
 use crate::flavour::Flavour;
 use crate::grace_period::{Look, Urgency, SPIN_NS};
 use crate::ipi;
 use crate::reader::Reader;
 use crate::registry::Roster;
 use crate::stall::{self, Stall};
-use crate::stats::count;
 use crate::sys;
 use crate::sys::futex::Countdown;
 
@@ -143,8 +141,7 @@ impl Flavour {
         let mut tend = |stall: &mut Stall, waited| {
             for (slot, seen, tid) in self.transient.occupants(side) {
                 if ipi::is_dead(tid) && self.transient.bury(slot, seen) {
-                    bug::warn_of_thread(tid, DIED_INSIDE);
-                    count(&self.stats.died);
+                    self.found_dead(tid, true);
                 }
             }
             if stall.is_due(waited) {
@@ -244,9 +241,7 @@ impl Flavour {
             let _ = ipi::send(self, reader, false);
         }
     }
-}
 
-impl Flavour {
     /// Flags a reader in short sections until it answers, or for some microseconds: a lock or unlock
     /// that is just being executed overwrites a flag, and the next rescue is far.
     fn flag_for_a_while(&self, reader: &Reader, tag: u32) {
@@ -261,6 +256,3 @@ impl Flavour {
         }
     }
 }
-
-/// What is said of a thread whose death was found out.
-pub const DIED_INSIDE: &[u8] = b" died inside a read-side critical section, which ends with it";

@@ -192,9 +192,7 @@ impl Reader {
             if flavour.holdouts.finish() {
                 flavour.stats.wakes.fetch_add(1, Relaxed);
             }
-            if flavour.boost.give_back(self.tid.load(Relaxed)) {
-                flavour.stats.unboosts.fetch_add(1, Relaxed);
-            }
+            flavour.boost.give_back(flavour, self.tid.load(Relaxed));
         }
         busy.store(before, Relaxed);
     }

@@ -1,25 +1,22 @@
 //! Stragglers: readers that are in a section after the grace period's barrier, and not yet bound to
 //! report at its end. Each is seen outside (its section was short), or flagged for good.
 
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
 use crate::bug;
 use crate::flavour::Flavour;
-use crate::grace_period::{Look, Urgency, SPIN_NS};
-use crate::holdout::{Wait, DIED_INSIDE};
+use crate::grace_period::{Look, Urgency, PARK_AFTER, SPIN_NS};
+use crate::holdout::Wait;
 use crate::ipi;
 use crate::reader::mark;
 use crate::registry::Roster;
 use crate::stats::count;
 use crate::sys;
 
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-
 /// How often a caller in no hurry flags stragglers, a barrier each time, before it sends signals.
 /// Flags stick in long sections and are overwritten where sections follow each other closely;
 /// but there sampling finds the reader outside.
 const FLAG_ROUNDS: u32 = 3;
-
-/// PARK_AFTER's counterpart where idle readers park themselves, asked by a signal.
-const PARK_ITSELF_AFTER: u32 = 8;
 
 impl Flavour {
     /// Sees to the first `stragglers` of the roster.
@@ -144,7 +141,7 @@ impl Flavour {
                 mark::REGISTERED if !core::ptr::eq(me, reader) => {
                     let outside = !reader.state(self).in_section();
                     entry.quiet = if outside { entry.quiet.saturating_add(1) } else { 0 };
-                    let may_park = entry.quiet > PARK_ITSELF_AFTER;
+                    let may_park = entry.quiet > PARK_AFTER;
                     self.ask(entry, tag);
                     if ipi::send(self, reader, may_park) == Err(libc::ESRCH) {
                         self.bury(roster, index, tag);
@@ -167,12 +164,19 @@ impl Flavour {
     /// leaves the thread's stack and TLS in place until somebody joins it.
     pub fn bury(&self, roster: &mut Roster, index: usize, tag: u32) {
         if let Some(&entry) = roster.entries().get(index) {
-            if entry.reader().state(self).in_section() {
-                bug::warn_of_thread(entry.reader().tid.load(Relaxed), DIED_INSIDE);
-            }
+            let reader = entry.reader();
+            self.found_dead(reader.tid.load(Relaxed), reader.state(self).in_section());
             self.withdraw(&entry, tag);
         }
         roster.remove_at(index);
+    }
+
+    /// Counts a thread whose death was found out, and says so if it was inside a section.
+    pub fn found_dead(&self, tid: i32, inside: bool) {
+        if inside {
+            let how = b" died inside a read-side critical section, which ends with it";
+            bug::warn_of_thread(tid, how);
+        }
         count(&self.stats.died);
     }
 }

@@ -127,9 +127,7 @@ impl Transient {
         let counted = reader.counted.swap(0, SeqCst);
         if counted != 0 {
             self.give_up(Place::from_code(counted));
-            if flavour.boost.give_back(reader.tid.load(Relaxed)) {
-                flavour.stats.unboosts.fetch_add(1, Relaxed);
-            }
+            flavour.boost.give_back(flavour, reader.tid.load(Relaxed));
         }
         busy.store(before, Relaxed);
     }

@@ -31,8 +31,7 @@ use crate::start;
 use crate::sys::{self, futex::Lock};
 use line::Line;
 
-pub use backtrace::answer;
-pub use backtrace::Answer;
+pub use backtrace::{answer, Answer};
 pub use event::{rcu_notrace_stall, Handler};
 pub use image::Images;
 pub use unwind::{unwind, Snapshot};
