@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The trace file, as docs/TRACES.md describes it.
+ */
+#ifndef RCUTRACE_FORMAT_H
+#define RCUTRACE_FORMAT_H
+
+#include <stdint.h>
+
+#define RCUTRACE_MAGIC "RCUTRACE"
+#define RCUTRACE_CHUNK_MAGIC UINT32_C(0x4b4e4843) /* CHNK */
+
+enum {
+    RCUTRACE_VERSION = 1,
+    RCUTRACE_HEADER_SIZE = 4096,
+    RCUTRACE_CHUNK_HEADER = 64,
+    RCUTRACE_CHUNK_DEFAULT = 262144,
+};
+
+enum { RCUTRACE_DROP_NEWEST, RCUTRACE_OVERWRITE };
+enum { RCUTRACE_CLOCK_TSC, RCUTRACE_CLOCK_MONOTONIC };
+
+/* One moment, on three clocks. */
+struct rcutrace_moment {
+    uint64_t ticks;
+    uint64_t monotonic_ns;
+    uint64_t realtime_ns;
+};
+
+struct rcutrace_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t chunk_size;    /* bytes; a power of two, 4096 at least */
+    uint32_t mode;
+    uint32_t clock;         /* what a tick is */
+    uint64_t chunk_limit;   /* drop newest: so many chunks at most */
+    uint32_t thread_chunks; /* overwrite: so many for each thread; 2 at least */
+    uint32_t reserved;
+    /* Ticks are scaled by these two: `now` is renewed by rcutrace at the end, and by traced processes
+     * when they start, attach, detach and exit. */
+    struct rcutrace_moment start, now;
+    uint64_t chunks; /* handed out; atomic */
+    uint64_t lost;   /* events of threads that had no chunk; atomic */
+    char command[1024]; /* what was run; for people */
+};
+
+struct rcutrace_chunk {
+    uint32_t magic;
+    uint32_t pid;
+    uint64_t image;
+    uint64_t committed; /* atomic; bytes from the chunk's beginning */
+    uint64_t round;     /* overwrite: how often it was begun anew */
+    uint64_t reserved[4];
+};
+
+/* Types of the recorder's own records. */
+enum {
+    RCUTRACE_CONTEXT = 1,
+    RCUTRACE_PROCESS,
+    RCUTRACE_MAP,
+    RCUTRACE_TYPE,
+    RCUTRACE_LOST,
+    RCUTRACE_EXIT,
+    RCUTRACE_THREAD,
+    RCUTRACE_STATE,
+    RCUTRACE_FIRST_EVENT = 16,
+};
+
+_Static_assert(sizeof(struct rcutrace_header) <= RCUTRACE_HEADER_SIZE, "fits its place");
+_Static_assert(sizeof(struct rcutrace_chunk) == RCUTRACE_CHUNK_HEADER, "as documented");
+
+#endif
