@@ -332,11 +332,20 @@ pub unsafe extern "C" fn rcu_tasks_trace_get_stats(stats: *mut rcu_notrace_stats
 
 unsafe fn copy_stats(flavour: &Flavour, stats: *mut rcu_notrace_stats, size: usize) {
     let now = flavour.stats();
-    let known = size.min(size_of::<rcu_notrace_stats>());
-    // SAFETY: `known` bytes are within `now` and, by the caller, `size` within `stats`.
+    // SAFETY: the caller's.
+    unsafe { copy_known(&now, stats, size) };
+}
+
+/// Copies what both sides know of a structure that grows; what only the caller knows is 0.
+///
+/// # Safety
+/// `to` points to `size` writable bytes.
+pub unsafe fn copy_known<T>(from: &T, to: *mut T, size: usize) {
+    let known = size.min(size_of::<T>());
+    // SAFETY: `known` bytes are within `from` and, by the caller, `size` within `to`.
     unsafe {
-        ptr::copy_nonoverlapping((&raw const now).cast::<u8>(), stats.cast::<u8>(), known);
-        ptr::write_bytes(stats.cast::<u8>().add(known), 0, size - known);
+        ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast::<u8>(), known);
+        ptr::write_bytes(to.cast::<u8>().add(known), 0, size - known);
     }
 }
 

@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use crate::flavour::{self, Flavour};
 use crate::reader::{ipi as ipi_state, mark, Reader};
 use crate::sys;
-use crate::{bug, ipi, stall};
+use crate::{bug, ipi, stall, tracepoint};
 
 const PAGE: usize = 4096;
 
@@ -89,6 +89,7 @@ fn start_over_unannounced(witness: &AtomicU32) {
 /// A fork is about to happen: the callbacks' lists shall be whole in the child.
 extern "C" fn prepare() {
     FORKING.fetch_add(1, SeqCst);
+    tracepoint::hold();
     for flavour in flavour::ALL {
         flavour.callbacks.hold(flavour);
     }
@@ -99,6 +100,7 @@ extern "C" fn parent() {
     for flavour in flavour::ALL {
         flavour.callbacks.release(flavour);
     }
+    tracepoint::release();
 }
 
 extern "C" fn announced() {
@@ -119,6 +121,7 @@ fn in_child() {
     }
     ipi::after_fork();
     stall::after_fork();
+    tracepoint::after_fork();
     for flavour in flavour::ALL {
         start_over(flavour, flavour.reader());
     }

@@ -74,6 +74,7 @@ mod start;
 mod stats;
 mod straggler;
 mod sys;
+mod tracepoint;
 mod transient;
 mod word;
 mod worker;

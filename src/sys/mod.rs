@@ -253,6 +253,14 @@ pub unsafe fn unmap(address: *mut u8, bytes: usize) {
     unsafe { arch::syscall3(libc::SYS_munmap, address as usize, bytes, 0) };
 }
 
+/// Makes pages of code writable, or no longer so. False if that is refused.
+pub fn protect_code(address: usize, bytes: usize, writable: bool) -> bool {
+    let write = if writable { libc::PROT_WRITE } else { 0 };
+    let protection = (libc::PROT_READ | libc::PROT_EXEC | write) as usize;
+    // SAFETY: pages that are code stay readable and executable.
+    unsafe { arch::syscall3(libc::SYS_mprotect, address, bytes, protection) == 0 }
+}
+
 /// Asks the kernel to zero this page in every child of a fork, of whatever kind.
 pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
     // SAFETY: acts on a mapping of ours, and only in children.

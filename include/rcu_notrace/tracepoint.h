@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Tracepoints guarded by notrace RCU, with the kernel's macros (linux/tracepoint.h). C99, C++11, and later.
+ *
+ * In a header:
+ *
+ *     DECLARE_TRACE(request, TP_PROTO(int id, const char *what), TP_ARGS(id, what));
+ *
+ * in one source file:
+ *
+ *     EXPORT_TRACEPOINT_SYMBOL(request);         if other shared objects use it
+ *     DEFINE_TRACE(request, TP_PROTO(int id, const char *what), TP_ARGS(id, what));
+ *
+ * where it happens, in any context (signal handlers, under malloc's or the loader's locks, ...):
+ *
+ *     trace_request(7, "begin");
+ *     if (trace_request_enabled()) { costly preparation; trace_request(...); }
+ *
+ * and who wants to know:
+ *
+ *     static void probe(void *data, int id, const char *what) { ... }
+ *     register_trace_request(probe, data);       0, -EEXIST, -EINVAL, -ENOMEM, -EPERM
+ *     unregister_trace_request(probe, data);     0, -ENOENT
+ *     tracepoint_synchronize_unregister();       from here on no probe that was unregistered runs
+ *
+ * What a disabled tracepoint costs: an instruction that does nothing and a nop. Enabled, the first is
+ * patched to a jump, while threads run. Where code cannot be patched (mprotect(2) of code or membarrier's
+ * SYNC_CORE command refused, the module was loaded while other threads ran, RCU_NOTRACE_KEYS=load in the
+ * environment), it is a load, a test and a predicted branch. rcu_notrace_get_tracepoint_stats() tells.
+ *
+ * Probes run in a read-side section of this library, the highest priority first, those of one priority in
+ * the order of their registration. A probe that comes to the tracepoint that it is called by recurses; what it needs
+ * against that is its own affair, apart from the library's own tracepoints (rcu_notrace/events.h).
+ *
+ *                                            signal   under locks   allocates  blocks
+ *                                            handler
+ *   trace_NAME, trace_NAME_enabled           yes      yes           no         no
+ *   register_trace_NAME, _prio               no       no            yes        yes: microseconds, a lock
+ *   unregister_trace_NAME                    no       no            if it can  the same
+ *   tracepoint_synchronize_unregister        as synchronize_rcu()
+ *   for_each_tracepoint, find_tracepoint     no       no            no         the lock
+ *
+ * Not in a probe: registering, unregistering, waiting. Registered probes and the memory of their data stay
+ * until they were unregistered and tracepoint_synchronize_unregister() has returned; also if the module
+ * (shared object) that they lie in is unloaded.
+ */
+#ifndef RCU_NOTRACE_TRACEPOINT_H
+#define RCU_NOTRACE_TRACEPOINT_H
+
+#include <rcu_notrace.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- what is behind it ---------------------------------------------------------------------- */
+
+/* A probe of a tracepoint. The array of them ends with one whose function is NULL. */
+struct tracepoint_func {
+    void (*func)(void);
+    void *data;
+    int prio;
+};
+
+struct rcu_notrace_site;
+
+/* Read only for programs: name, proto. */
+struct tracepoint {
+    const char *name;
+    const char *proto;                  /* its parameters, as text */
+    struct tracepoint_func *funcs;      /* RCU-protected; NULL: disabled */
+    struct rcu_notrace_site *sites;     /* where it is in the code; the library's */
+    int (*regfunc)(void);               /* called before the first probe is registered, or NULL */
+    void (*unregfunc)(void);            /* after the last one was unregistered, or NULL */
+    uint32_t flags;
+    uint32_t reserved;
+};
+
+/* flags: its probes may fault, or block; they run in sections of rcu_read_lock_trace(). */
+#define RCU_NOTRACE_MAY_FAULT 1u
+
+/* A place in the code. The code is patched if it can be; if not, it tests `enabled`. */
+struct rcu_notrace_site {
+    int32_t code;   /* relative to this field: the instruction */
+    int32_t target; /* relative to this field: where it jumps if the tracepoint is enabled */
+    struct tracepoint *tracepoint;
+    struct rcu_notrace_site *next;
+    uint8_t enabled;
+    uint8_t form;   /* 0: not seen by the library yet */
+    uint8_t reserved[6];
+};
+
+/* What one executable or shared object has of both. */
+struct rcu_notrace_module {
+    struct rcu_notrace_module *next;
+    struct rcu_notrace_site *sites, *sites_end;
+    struct tracepoint **tracepoints, **tracepoints_end;
+    uint64_t listed;
+};
+
+RCU_NOTRACE_STATIC_ASSERT(sizeof(struct tracepoint) == 56 && sizeof(struct rcu_notrace_site) == 32 &&
+                              sizeof(struct rcu_notrace_module) == 48,
+                          "the library's Tracepoint, Site and Module");
+
+struct rcu_notrace_tracepoint_stats {
+    uint64_t tracepoints;    /* defined, in all modules */
+    uint64_t sites_patched;  /* places in the code that are patched */
+    uint64_t sites_loaded;   /* that load and test */
+    uint64_t flips;          /* how often a tracepoint was enabled or disabled */
+    uint64_t sync_core;      /* membarrier(2) calls for it */
+    uint64_t dropped;        /* events of the library's own that came up in a probe of such an event */
+};
+
+void rcu_notrace_module_coming(struct rcu_notrace_module *module);
+void rcu_notrace_module_going(struct rcu_notrace_module *module);
+
+extern struct rcu_notrace_site __start___rcu_notrace_sites[]
+    __attribute__((weak, visibility("hidden")));
+extern struct rcu_notrace_site __stop___rcu_notrace_sites[]
+    __attribute__((weak, visibility("hidden")));
+extern struct tracepoint *__start___rcu_notrace_tracepoints[]
+    __attribute__((weak, visibility("hidden")));
+extern struct tracepoint *__stop___rcu_notrace_tracepoints[]
+    __attribute__((weak, visibility("hidden")));
+
+/* One for each module, whatever number of its files include this. */
+__attribute__((weak, visibility("hidden"))) struct rcu_notrace_module rcu_notrace_this_module = {
+    NULL,
+    __start___rcu_notrace_sites,
+    __stop___rcu_notrace_sites,
+    __start___rcu_notrace_tracepoints,
+    __stop___rcu_notrace_tracepoints,
+    0,
+};
+
+/* Before the module's ordinary constructors, and after its destructors. */
+void rcu_notrace_module_begins(void);
+void rcu_notrace_module_ends(void);
+__attribute__((weak, visibility("hidden"), no_instrument_function, constructor(101))) void
+rcu_notrace_module_begins(void)
+{
+    rcu_notrace_module_coming(&rcu_notrace_this_module);
+}
+
+__attribute__((weak, visibility("hidden"), no_instrument_function, destructor(101))) void
+rcu_notrace_module_ends(void)
+{
+    rcu_notrace_module_going(&rcu_notrace_this_module);
+}
+
+#define RCU_NOTRACE_PARAMS(...) __VA_ARGS__
+#define RCU_NOTRACE_TEXT(...) #__VA_ARGS__
+
+/*
+ * Whether the tracepoint is enabled: true or false by the code itself.
+ *
+ * Thirteen bytes, born as `cmpb $0, enabled(%rip); jne`, which src/tracepoint/site.rs turns into
+ * `test $offset, %eax` and a nop, or `jmp offset` and a nop: one byte apart.
+ *
+ * A pointer to the tracepoint lies in writable data, where the dynamic linker fills it in: so code
+ * that is not position-independent takes no copy of another module's tracepoint.
+ */
+#if defined(__x86_64__) && !defined(RCU_NOTRACE_NO_JUMP_LABELS)
+#define RCU_NOTRACE_ENABLED(name) \
+    __asm__ goto("1:\tcmpb $0, 3f(%%rip)\n\t" \
+                 ".byte 0x0f, 0x85\n\t" \
+                 ".long %l[enabled] - . - 4\n\t" \
+                 ".pushsection __rcu_notrace_sites, \"aw\"\n\t" \
+                 ".balign 8\n\t" \
+                 ".long 1b - .\n\t" \
+                 ".long %l[enabled] - .\n\t" \
+                 ".quad __tracepoint_" #name ", 0\n" \
+                 "3:\t.quad 0\n\t" \
+                 ".popsection" \
+                 : \
+                 : \
+                 : "cc" \
+                 : enabled); \
+    return 0; \
+    enabled: \
+    RCU_NOTRACE_COLD; \
+    return 1
+#define RCU_NOTRACE_TRACEPOINT(name) \
+    struct tracepoint *tracepoint; \
+    __asm__("movq 1f(%%rip), %0\n\t" \
+            ".pushsection .data.rel.rcu_notrace, \"aw\"\n\t" \
+            ".balign 8\n" \
+            "1:\t.quad __tracepoint_" #name "\n\t" \
+            ".popsection" \
+            : "=r"(tracepoint)); \
+    return tracepoint
+#else
+#define RCU_NOTRACE_ENABLED(name) \
+    return __builtin_expect( \
+        __atomic_load_n(&__tracepoint_##name.funcs, __ATOMIC_RELAXED) != NULL, 0)
+#define RCU_NOTRACE_TRACEPOINT(name) return &__tracepoint_##name
+#endif
+#ifndef RCU_NOTRACE_COLD
+#define RCU_NOTRACE_COLD
+#endif
+
+/* ---- by any tracepoint's address ------------------------------------------------------------- */
+
+/*
+ * The generic functions under the macros, for a tracepoint that was found at run time: the probe's
+ * type is not checked; `proto` says what it must be.
+ *
+ * tracepoint_probe_register_prio: the higher `prio` runs earlier; TRACEPOINT_DEFAULT_PRIO otherwise.
+ * Returns 0, or -EINVAL (no function), -EEXIST (this function with these data is registered), -ENOMEM,
+ * -EPERM (code was patched when the program started, and may not be any more), or what regfunc returned;
+ * -EINVAL, -EEXIST and -EPERM with a message.
+ *
+ * tracepoint_probe_unregister: 0, or -ENOENT with a message. Does not fail for want of memory. The probe
+ * may still run until tracepoint_synchronize_unregister() has returned, which is to be called before its
+ * data are freed or its module is unloaded.
+ *
+ * for_each_tracepoint calls fct(tracepoint, priv) for each one that is defined in a module that is loaded; fct must
+ * not register, unregister or load modules. rcu_notrace_find_tracepoint: the first by that name, or NULL.
+ *
+ * rcu_notrace_get_tracepoint_stats: pass the structure's size; later versions append to it.
+ *
+ * Kernel: the same names; for_each_kernel_tracepoint().
+ */
+#define TRACEPOINT_DEFAULT_PRIO 10
+int tracepoint_probe_register(struct tracepoint *tp, void (*probe)(void), void *data);
+int tracepoint_probe_register_prio(struct tracepoint *tp, void (*probe)(void), void *data, int prio);
+int tracepoint_probe_unregister(struct tracepoint *tp, void (*probe)(void), void *data);
+void tracepoint_synchronize_unregister(void);
+void for_each_tracepoint(void (*fct)(struct tracepoint *tp, void *priv), void *priv);
+struct tracepoint *rcu_notrace_find_tracepoint(const char *name);
+void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats, size_t size);
+
+#ifdef __cplusplus
+}
+#define RCU_NOTRACE_BEGIN_C extern "C" {
+#define RCU_NOTRACE_END_C }
+#else
+#define RCU_NOTRACE_BEGIN_C
+#define RCU_NOTRACE_END_C
+#endif
+
+/* ---- declaring ------------------------------------------------------------------------------- */
+
+#define TP_PROTO(...) __VA_ARGS__
+#define TP_ARGS(...) __VA_ARGS__
+#define TP_CONDITION(...) __VA_ARGS__
+
+/*
+ * DECLARE_TRACE(name, TP_PROTO(...), TP_ARGS(...)) - a tracepoint, and its functions (see above)
+ * DECLARE_TRACE_CONDITION(name, TP_PROTO(...), TP_ARGS(...), TP_CONDITION(...)) - its probes run if the
+ *     condition holds, which is evaluated when it is enabled only
+ * DECLARE_TRACE_SYSCALL(name, TP_PROTO(...), TP_ARGS(...)) - its probes may fault, block, or take long:
+ *     they run under guard(rcu_tasks_trace)()
+ * DECLARE_TRACE_NOARGS(name) - without parameters
+ *
+ * Each is also what DEFINE_TRACE() wants to have seen. Cost of trace_NAME(): see above; enabled, with one
+ * probe, a section and a call.
+ */
+#define DECLARE_TRACE(name, proto, args) \
+    RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_notrace, 0u, \
+                        RCU_NOTRACE_PARAMS(void *data, proto), RCU_NOTRACE_PARAMS(data, args))
+#define DECLARE_TRACE_CONDITION(name, proto, args, condition) \
+    RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), condition, \
+                        rcu_notrace, 0u, RCU_NOTRACE_PARAMS(void *data, proto), \
+                        RCU_NOTRACE_PARAMS(data, args))
+#define DECLARE_TRACE_SYSCALL(name, proto, args) \
+    RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_tasks_trace, \
+                        RCU_NOTRACE_MAY_FAULT, RCU_NOTRACE_PARAMS(void *data, proto), \
+                        RCU_NOTRACE_PARAMS(data, args))
+#define DECLARE_TRACE_NOARGS(name) \
+    RCU_NOTRACE_DECLARE(name, void, , 1, rcu_notrace, 0u, void *data, data)
+
+#define RCU_NOTRACE_DECLARE(name, proto, args, condition, section, may_fault, data_proto, data_args) \
+    RCU_NOTRACE_DECLARE_PROBES(name, may_fault, RCU_NOTRACE_PARAMS(data_proto)) \
+    RCU_NOTRACE_INLINE int trace_##name##_enabled(void) \
+    { \
+        RCU_NOTRACE_ENABLED(name); \
+    } \
+    RCU_NOTRACE_INLINE void __do_trace_##name(proto) \
+    { \
+        struct tracepoint_func *probe; \
+        void *data; \
+        if (!(condition)) \
+            return; \
+        { \
+            RCU_NOTRACE_CLASS(section, guard)(); \
+            probe = rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
+            if (!probe) \
+                return; \
+            do { \
+                data = probe->data; \
+                ((void (*)(data_proto))rcu_access_pointer(probe->func))(data_args); \
+            } while (rcu_access_pointer((++probe)->func)); \
+        } \
+    } \
+    RCU_NOTRACE_INLINE void trace_##name(proto) \
+    { \
+        if (trace_##name##_enabled()) \
+            __do_trace_##name(args); \
+    } \
+    struct tracepoint
+
+/* The half of those who register probes. */
+#define RCU_NOTRACE_DECLARE_PROBES(name, may_fault, data_proto) \
+    RCU_NOTRACE_BEGIN_C extern struct tracepoint __tracepoint_##name; \
+    RCU_NOTRACE_END_C enum { rcu_notrace_flags_##name = may_fault }; \
+    RCU_NOTRACE_INLINE struct tracepoint *rcu_notrace_tracepoint_##name(void) \
+    { \
+        RCU_NOTRACE_TRACEPOINT(name); \
+    } \
+    RCU_NOTRACE_INLINE int register_trace_prio_##name(void (*probe)(data_proto), void *probe_data, \
+                                                      int prio) \
+    { \
+        rcu_notrace_module_coming(&rcu_notrace_this_module); \
+        return tracepoint_probe_register_prio(rcu_notrace_tracepoint_##name(), \
+                                              (void (*)(void))probe, probe_data, prio); \
+    } \
+    RCU_NOTRACE_INLINE int register_trace_##name(void (*probe)(data_proto), void *probe_data) \
+    { \
+        return register_trace_prio_##name(probe, probe_data, TRACEPOINT_DEFAULT_PRIO); \
+    } \
+    RCU_NOTRACE_INLINE int unregister_trace_##name(void (*probe)(data_proto), void *probe_data) \
+    { \
+        return tracepoint_probe_unregister(rcu_notrace_tracepoint_##name(), (void (*)(void))probe, \
+                                           probe_data); \
+    } \
+    RCU_NOTRACE_INLINE void check_trace_callback_type_##name(void (*probe)(data_proto)) \
+    { \
+        (void)probe; \
+    }
+
+/* ---- defining -------------------------------------------------------------------------------- */
+
+/*
+ * DEFINE_TRACE(name, TP_PROTO(...), TP_ARGS(...)) - the tracepoint itself, in one file of one module that
+ *     has seen its declaration. Private to its module if that is compiled with -fvisibility=hidden.
+ * DEFINE_TRACE_FN(name, regfunc, unregfunc, TP_PROTO(...), TP_ARGS(...)) - the same, and regfunc() is
+ *     called before the first probe is registered (an errno, negated, refuses it), unregfunc()
+ *     after the last one is gone. Both under the lock of registration.
+ * DEFINE_TRACE_NOARGS(name)
+ * EXPORT_TRACEPOINT_SYMBOL(name) - before it: other modules may use it, whatever -fvisibility says
+ */
+#define DEFINE_TRACE(name, proto, args) \
+    DEFINE_TRACE_FN(name, NULL, NULL, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args))
+#define DEFINE_TRACE_NOARGS(name) DEFINE_TRACE_FN(name, NULL, NULL, void, )
+#define DEFINE_TRACE_FN(name, reg, unreg, proto, args) \
+    RCU_NOTRACE_BEGIN_C __attribute__((used)) struct tracepoint __tracepoint_##name = { \
+        #name, RCU_NOTRACE_TEXT(proto), NULL, NULL, reg, unreg, rcu_notrace_flags_##name, 0, \
+    }; \
+    static struct tracepoint *rcu_notrace_definition_##name \
+        __attribute__((used, section("__rcu_notrace_tracepoints"))) = &__tracepoint_##name; \
+    RCU_NOTRACE_END_C struct tracepoint
+#define EXPORT_TRACEPOINT_SYMBOL(name) \
+    RCU_NOTRACE_BEGIN_C extern struct tracepoint __tracepoint_##name \
+        __attribute__((visibility("default"))); \
+    RCU_NOTRACE_END_C struct tracepoint
+
+#endif /* RCU_NOTRACE_TRACEPOINT_H */

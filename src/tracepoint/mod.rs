@@ -1,0 +1,303 @@
+//! Tracepoints: places in a program that call the probes which are registered for them.
+//!
+//! The C header `rcu_notrace/tracepoint.h` makes them: a [`Tracepoint`], and a [`Site`] for each place
+//! in the code. A module (executable or shared object) tells of what it has before its constructors
+//! run. Here is what is behind: the probes' array ([`probes`]) and the code that is patched ([`site`]).
+//!
+//! One lock orders those who register. What runs at a tracepoint takes none: it finds the array by one
+//! load, in a section, and reads function and data from one element of it.
+
+pub mod capi;
+mod patch;
+mod probes;
+mod site;
+
+use core::ffi::{c_char, c_int, c_void, CStr};
+use core::ptr;
+use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use crate::bug;
+use crate::callback;
+use crate::flavour::{Flavour, NOTRACE, TRACE};
+use crate::grace_period::Urgency;
+use crate::sys::futex::Lock;
+use crate::{start, sys};
+
+pub use probes::{Func, Probe};
+pub use site::Site;
+
+/// As the C header has it.
+#[repr(C)]
+pub struct Tracepoint {
+    pub name: *const c_char,
+    pub proto: *const c_char,
+    /// RCU-protected, by the flavour of its sections; null: disabled.
+    pub funcs: AtomicPtr<Func>,
+    pub sites: AtomicPtr<Site>,
+    pub regfunc: Option<unsafe extern "C" fn() -> c_int>,
+    pub unregfunc: Option<unsafe extern "C" fn()>,
+    pub flags: u32,
+    pub reserved: u32,
+}
+
+// SAFETY: the texts never change, the rest is atomic or never changes.
+unsafe impl Sync for Tracepoint {}
+
+/// Its probes run in sections of [`TRACE`].
+const MAY_FAULT: u32 = 1;
+
+/// As the C header has it.
+#[repr(C)]
+pub struct Module {
+    next: AtomicPtr<Module>,
+    sites: *mut Site,
+    sites_end: *mut Site,
+    tracepoints: *const *const Tracepoint,
+    tracepoints_end: *const *const Tracepoint,
+    listed: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Tracepoint>() == 56 && size_of::<Module>() == 48);
+
+/// What happened, as the C header has it.
+#[repr(C)]
+#[derive(Default)]
+pub struct Stats {
+    tracepoints: u64,
+    sites_patched: u64,
+    sites_loaded: u64,
+    flips: u64,
+    sync_core: u64,
+    dropped: u64,
+}
+
+static LOCK: Lock = Lock::new();
+/// Who holds it: a thread, by its reader's address, which a fork does not change; [`FORK`]; or [`NOBODY`].
+static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
+const NOBODY: usize = 0;
+const FORK: usize = 1;
+/// The modules that are loaded. Under the lock.
+static MODULES: AtomicPtr<Module> = AtomicPtr::new(ptr::null_mut());
+/// This is a child of a fork that came in the middle of a change.
+static TORN: AtomicBool = AtomicBool::new(false);
+static FLIPS: AtomicU64 = AtomicU64::new(0);
+
+fn this_thread() -> usize {
+    ptr::from_ref(sys::reader(0)).addr()
+}
+
+/// The lock, for a scope.
+struct Held(());
+
+impl Held {
+    fn new() -> Self {
+        start::ensure();
+        if HOLDER.load(Relaxed) == this_thread() {
+            bug::die(&[b"a function that runs under the lock of tracepoints came to it again"]);
+        }
+        LOCK.lock();
+        HOLDER.store(this_thread(), Relaxed);
+        let held = Held(());
+        if TORN.swap(false, Relaxed) {
+            each_tracepoint(&held, |tracepoint| {
+                // Where it cannot be patched it stays as it is.
+                let _ = site::flip(tracepoint, tracepoint.is_enabled());
+            });
+        }
+        held
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HOLDER.store(NOBODY, Relaxed);
+        LOCK.unlock();
+    }
+}
+
+impl Tracepoint {
+    /// Whether it has probes.
+    #[inline(always)]
+    pub fn is_enabled(&self) -> bool {
+        !self.funcs.load(Relaxed).is_null()
+    }
+
+    /// Whose sections its probes run in.
+    fn flavour(&self) -> &'static Flavour {
+        if self.flags & MAY_FAULT != 0 {
+            &TRACE
+        } else {
+            &NOTRACE
+        }
+    }
+
+    fn name(&self) -> &'static [u8] {
+        // SAFETY: a literal of the module's, for as long as that is loaded.
+        unsafe { CStr::from_ptr(self.name) }.to_bytes()
+    }
+
+    /// Registers a probe: 0 or a negated errno.
+    fn register(&self, probe: Probe) -> c_int {
+        let _held = Held::new();
+        let first = !self.is_enabled();
+        if let (true, Some(regfunc)) = (first, self.regfunc) {
+            // SAFETY: the module's own function, for this.
+            let refusal = unsafe { regfunc() };
+            if refusal != 0 {
+                return refusal;
+            }
+        }
+        let mut answer = probes::add(self, probe);
+        if answer == Ok(()) && first && !self.flip(true) {
+            bug::warn(&[b"tracepoint ", self.name(), b": its code cannot be patched any more"]);
+            let _ = probes::remove(self, probe.func, probe.data);
+            answer = Err(libc::EPERM);
+        }
+        if let (true, Err(_), Some(unregfunc)) = (first, answer, self.unregfunc) {
+            // SAFETY: as above.
+            unsafe { unregfunc() };
+        }
+        match answer {
+            Ok(()) => 0,
+            Err(error) => -error,
+        }
+    }
+
+    /// Unregisters it: 0 or a negated errno.
+    fn unregister(&self, func: usize, data: *mut c_void) -> c_int {
+        let _held = Held::new();
+        if probes::remove(self, func, data).is_err() {
+            return -libc::ENOENT;
+        }
+        if !self.is_enabled() {
+            // Where it fails, the way to no probes stays longer than it could be.
+            self.flip(false);
+            if let Some(unregfunc) = self.unregfunc {
+                // SAFETY: the module's own function, for this.
+                unsafe { unregfunc() };
+            }
+        }
+        0
+    }
+
+    fn flip(&self, enabled: bool) -> bool {
+        FLIPS.fetch_add(1, Relaxed);
+        site::flip(self, enabled)
+    }
+}
+
+/// Lists a module, unless it is. Any number of its files may call this.
+///
+/// # Safety
+/// The module stays as it is until [`going`].
+unsafe fn coming(module: &'static Module) {
+    // RELAXED is enough for what this thread's constructors did; others find it under the lock.
+    if module.listed.load(Relaxed) != 0 {
+        return;
+    }
+    let _held = Held::new();
+    if module.listed.swap(1, Relaxed) != 0 {
+        return;
+    }
+    module.next.store(MODULES.load(Relaxed), Relaxed);
+    MODULES.store(ptr::from_ref(module).cast_mut(), Relaxed);
+    // SAFETY: the caller's; the linker's symbols for the two ends of a section.
+    unsafe { site::adopt(module.sites, module.sites_end) };
+}
+
+/// Takes it off, before it is unloaded.
+fn going(module: &'static Module) {
+    let held = Held::new();
+    if module.listed.swap(0, Relaxed) == 0 {
+        return;
+    }
+    let mut link = &MODULES;
+    // SAFETY: listed modules are loaded, and only changed under the lock.
+    while let Some(other) = unsafe { link.load(Relaxed).as_ref() } {
+        if ptr::eq(other, module) {
+            link.store(other.next.load(Relaxed), Relaxed);
+            break;
+        }
+        link = &other.next;
+    }
+    site::forget(&held, module.sites, module.sites_end);
+}
+
+/// Calls `visit` for each tracepoint that is defined.
+fn each_tracepoint(_held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
+    let mut module = MODULES.load(Relaxed);
+    // SAFETY: as in `going`.
+    while let Some(this) = unsafe { module.as_ref() } {
+        let mut place = this.tracepoints;
+        while place < this.tracepoints_end {
+            // SAFETY: between the ends of the section, which holds such pointers; the linker may
+            // leave gaps of zeros.
+            if let Some(tracepoint) = unsafe { (*place).as_ref() } {
+                visit(tracepoint);
+            }
+            // SAFETY: as above.
+            place = unsafe { place.add(1) };
+        }
+        module = this.next.load(Relaxed);
+    }
+}
+
+/// Waits until no probe runs any more that was unregistered before.
+fn synchronize_unregister() {
+    TRACE.synchronize(Urgency::Normal);
+    NOTRACE.synchronize(Urgency::Normal);
+    callback::at_safe_point();
+}
+
+fn stats() -> Stats {
+    let held = Held::new();
+    let mut stats =
+        Stats { flips: FLIPS.load(Relaxed), sync_core: patch::barriers(), ..Stats::default() };
+    each_tracepoint(&held, |_| stats.tracepoints += 1);
+    let mut module = MODULES.load(Relaxed);
+    // SAFETY: as in `going`.
+    while let Some(this) = unsafe { module.as_ref() } {
+        let (patched, loaded) = site::count(&held, this.sites, this.sites_end);
+        stats.sites_patched += patched;
+        stats.sites_loaded += loaded;
+        module = this.next.load(Relaxed);
+    }
+    stats
+}
+
+/// Before a fork: no change is under way in the child, unless one takes very long, or this thread
+/// forks in the middle of its own.
+pub fn hold() {
+    let start = sys::monotonic_ns();
+    while !LOCK.try_lock() {
+        if HOLDER.load(Relaxed) == this_thread()
+            || sys::monotonic_ns().wrapping_sub(start) > 1_000_000_000
+        {
+            return;
+        }
+        sys::sleep_ns(20_000);
+    }
+    HOLDER.store(FORK, Relaxed);
+}
+
+/// After it, in the parent.
+pub fn release() {
+    if HOLDER.load(Relaxed) == FORK {
+        HOLDER.store(NOBODY, Relaxed);
+        LOCK.unlock();
+    }
+}
+
+/// And in the child.
+pub fn after_fork() {
+    let holder = HOLDER.load(Relaxed);
+    let is_mine = holder == this_thread();
+    TORN.store(holder != NOBODY && holder != FORK && !is_mine, SeqCst);
+    if !is_mine {
+        HOLDER.store(NOBODY, Relaxed);
+    }
+    LOCK.reset(is_mine);
+}
