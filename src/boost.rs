@@ -17,6 +17,7 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
+use crate::event;
 use crate::flavour::Flavour;
 use crate::sys::{self, futex};
 
@@ -63,6 +64,7 @@ impl Boost {
         } else {
             self.0.store(0, SeqCst);
         }
+        event::rcu_boost(flavour.name(), tid);
         lent
     }
 

@@ -9,7 +9,7 @@
 //! `lists` while callbacks change lists or run. A fork holds the second, so that it comes between two
 //! callbacks and the child finds whole lists.
 
-use core::ffi::c_void;
+use core::ffi::{c_long, c_ulong, c_void};
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -18,6 +18,7 @@ use core::sync::atomic::{
 
 use crate::bug::{self, Decimal};
 use crate::chain::{Chain, Link};
+use crate::event;
 use crate::flavour::{self, Flavour};
 use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::reader::{role, Reader};
@@ -203,6 +204,8 @@ impl Callbacks {
     /// Calls what was collected. By the runner.
     fn run(&self, flavour: &Flavour) {
         let role = &flavour.reader().role;
+        event::rcu_batch_start(flavour.name(), self.waiting());
+        let mut called = 0;
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
         for (index, progress) in self.progress.iter().enumerate() {
@@ -213,7 +216,9 @@ impl Callbacks {
                 progress.batch.store(next, Relaxed);
                 self.calling.store(index + 1, Relaxed);
                 // SAFETY: as its caller promised in `call_rcu()`.
-                unsafe { call(head) };
+                unsafe { call(head, flavour) };
+                event::rcu_callback_done(flavour.name(), head.cast());
+                called += 1;
                 // It may have forked behind our back: the child starts over before it goes on.
                 fork::check();
                 // DONE: what the callback did comes before the count (partner: `barrier`).
@@ -229,6 +234,24 @@ impl Callbacks {
         }
         role.fetch_and(!role::RUNS, Relaxed);
         self.lists.unlock();
+        event::rcu_batch_end(flavour.name(), called);
+    }
+
+    /// How many wait in a shard.
+    fn waiting_in(&self, index: usize) -> c_long {
+        match (self.shards.get(index), self.progress.get(index)) {
+            (Some(shard), Some(progress)) => {
+                let queued = shard.queued.load(Relaxed);
+                queued.wrapping_sub(progress.done.load(Relaxed)) as c_long
+            }
+            _ => 0,
+        }
+    }
+
+    /// How many wait.
+    fn waiting(&self) -> c_long {
+        let (queued, done) = self.counts();
+        queued.wrapping_sub(done) as c_long
     }
 
     /// Lets a fork have the lists.
@@ -317,14 +340,17 @@ impl Callbacks {
 ///
 /// # Safety
 /// The head was queued, a grace period has passed, and it is called once.
-unsafe fn call(head: *mut Head) {
+unsafe fn call(head: *mut Head, flavour: &Flavour) {
     // SAFETY: the caller's.
     let action = unsafe { &*head }.action.load(Relaxed);
     if action <= MOST_OFFSET + 1 {
-        let block = head.cast::<u8>().wrapping_sub(action - 1);
+        let offset = action - 1;
+        let block = head.cast::<u8>().wrapping_sub(offset);
+        event::rcu_invoke_kvfree_callback(flavour.name(), head.cast(), offset as c_ulong);
         // SAFETY: as `free_rcu()` was promised: a block of malloc's, in which the head lies.
         unsafe { libc::free(block.cast::<c_void>()) };
     } else {
+        event::rcu_invoke_callback(flavour.name(), head.cast());
         // SAFETY: as `call_rcu()` was promised: the address of such a function.
         let function = unsafe { core::mem::transmute::<usize, Function>(action) };
         // SAFETY: likewise.
@@ -352,6 +378,25 @@ impl Flavour {
         if before % LOOK_EVERY == LOOK_EVERY - 1 {
             self.slow_down(index, before);
         }
+    }
+
+    /// The same, and tells of it first: the head may be gone afterwards.
+    ///
+    /// # Safety
+    /// As [`call`](Self::call).
+    #[inline]
+    pub unsafe fn call_and_tell(&self, head: *mut Head, action: usize) {
+        // A thread's shard, and what waits there, are near at hand; all of them are not.
+        let index = self.callbacks.shard_of(sys::reader(0));
+        let qlen = self.callbacks.waiting_in(index);
+        if action <= MOST_OFFSET + 1 {
+            let offset = (action - 1) as c_ulong;
+            event::rcu_kvfree_callback(self.name(), head.cast(), offset, qlen);
+        } else {
+            event::rcu_callback(self.name(), head.cast(), qlen);
+        }
+        // SAFETY: the caller's.
+        unsafe { self.call(head, action) };
     }
 
     /// A caller that floods its shard sleeps a little, so that the worker keeps up; in a section it
@@ -433,6 +478,7 @@ impl Flavour {
                 progress.done.load(Acquire).wrapping_sub(*goal) < 1 << 63
             })
         };
+        event::rcu_barrier(self.name(), c"Begin".as_ptr(), callbacks.waiting());
         while !cfg!(broken = "callback-barrier") {
             let seen = callbacks.rounds.load(SeqCst);
             if have_run() {
@@ -447,6 +493,7 @@ impl Flavour {
             futex::wait(&callbacks.rounds, seen, 0);
             callbacks.sleepers.fetch_sub(1, SeqCst);
         }
+        event::rcu_barrier(self.name(), c"End".as_ptr(), callbacks.waiting());
     }
 
     /// Asks for a grace period without waiting for it; its cookie. Any context.

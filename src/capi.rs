@@ -9,6 +9,7 @@ use core::sync::atomic::{
 };
 
 use crate::callback::{self, Head, MOST_OFFSET};
+use crate::event;
 use crate::flavour::{self, Flavour, NOTRACE, NOTRACE_INDEX, TRACE, TRACE_INDEX};
 use crate::grace_period::Urgency;
 use crate::ipi::{self, Mode};
@@ -164,7 +165,9 @@ unsafe fn queue(
 ) {
     match func {
         // SAFETY: the caller's.
-        Some(func) if !head.is_null() => unsafe { flavour.call(head.cast(), func as usize) },
+        Some(func) if !head.is_null() => unsafe {
+            flavour.call_and_tell(head.cast(), func as usize)
+        },
         _ => bug::die(&[flavour.names.call, b"without a head or without a function"]),
     }
 }
@@ -185,7 +188,7 @@ pub unsafe extern "C" fn rcu_notrace_free(head: *mut rcu_head, offset: usize) ->
         return 0;
     }
     // SAFETY: the caller's.
-    unsafe { NOTRACE.call(head.cast(), offset + 1) };
+    unsafe { NOTRACE.call_and_tell(head.cast(), offset + 1) };
     0
 }
 
@@ -230,6 +233,7 @@ pub extern "C" fn rcu_register_thread() {
     start::ensure();
     callback::at_safe_point();
     NOTRACE.reader().register(&NOTRACE);
+    event::rcu_register_thread(sys::gettid());
     // The exit hook is armed, so the first section of the other flavour may join.
     TRACE.reader().probation.store(PROBATION, Relaxed);
 }
@@ -245,6 +249,7 @@ pub extern "C" fn rcu_unregister_thread() {
         for flavour in flavour::ALL {
             flavour.reader().leave(flavour, false);
         }
+        event::rcu_unregister_thread(sys::gettid());
         return;
     };
     bug::die_in_thread(sys::gettid(), &[b"rcu_unregister_thread() ", why])
@@ -429,6 +434,37 @@ pub unsafe extern "C" fn rcu_notrace_cmpxchg(
     // SAFETY: the caller's.
     match unsafe { AtomicPtr::from_ptr(pointer) }.compare_exchange(old, new, AcqRel, Acquire) {
         Ok(was) | Err(was) => was,
+    }
+}
+
+/// A section of the ordinary API has begun, and its tracepoint is enabled.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_tell_lock(caller: *const c_void) {
+    event::rcu_read_lock(caller);
+}
+
+/// One is about to end.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_tell_unlock(caller: *const c_void) {
+    event::rcu_read_unlock(caller);
+}
+
+/// A pointer was loaded by the ordinary API.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_tell_dereference(
+    pointer: *const c_void,
+    safe: c_int,
+    caller: *const c_void,
+) {
+    event::rcu_dereference(pointer, safe, caller);
+}
+
+/// Ends the process with a message unless the load was safe.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_check_dereference(safe: c_int) {
+    if safe == 0 {
+        let why = b"rcu_dereference_check() outside of a read-side critical section";
+        bug::die_in_thread(sys::gettid(), &[why, b""]);
     }
 }
 

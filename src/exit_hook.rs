@@ -15,6 +15,7 @@ use core::sync::atomic::{
 
 use crate::bug;
 use crate::callback;
+use crate::event;
 use crate::flavour;
 use crate::reader::hook;
 use crate::sys;
@@ -88,5 +89,6 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
             flavour.transient.exit(reader, flavour);
         }
     }
+    event::rcu_unregister_thread(sys::gettid());
     callback::at_thread_exit();
 }

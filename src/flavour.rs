@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::boost::Boost;
 use crate::callback::Callbacks;
+use crate::event;
 use crate::reader::Reader;
 use crate::registry::Registry;
 use crate::seq::Seq;
@@ -97,6 +98,11 @@ pub static TRACE: Flavour = Flavour::new(
 pub static ALL: [&Flavour; FLAVOURS] = [&NOTRACE, &TRACE];
 
 impl Flavour {
+    /// Its name, for probes.
+    pub fn name(&self) -> event::Text {
+        self.names.worker.as_ptr()
+    }
+
     const fn new(index: usize, names: Names) -> Self {
         Flavour {
             index,

@@ -3,6 +3,7 @@
 //! [`Flavour::synchronize`] elects a leader, who runs a grace period for all callers that came
 //! before it began; [`Flavour::run`] is that grace period, top to bottom.
 
+use core::ffi::{c_int, CStr};
 use core::sync::atomic::{
     fence,
     Ordering::{Relaxed, SeqCst},
@@ -11,6 +12,7 @@ use core::sync::atomic::{
 use crate::boost::Boost;
 use crate::bug;
 use crate::callback;
+use crate::event;
 use crate::flavour::{self, Flavour};
 use crate::holdout::Wait;
 use crate::ipi;
@@ -57,6 +59,7 @@ impl Flavour {
         refuse_deadlock(self, self.names.synchronize);
         crate::start::ensure();
         callback::at_safe_point();
+        event::rcu_synchronize(self.name(), self.seq.now(), c"begin".as_ptr());
         // The caller's updates come before the snapshot of the sequence: who finds the sequence
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
@@ -100,6 +103,7 @@ impl Flavour {
                     self.ended.fetch_add(1, SeqCst);
                     if self.sleepers.load(SeqCst) != 0 {
                         futex::wake_all(&self.ended);
+                        self.tell(c"endwake");
                     }
                     if led {
                         break;
@@ -119,8 +123,18 @@ impl Flavour {
         }
         self.callers.fetch_sub(1, SeqCst);
         busy.store(before, Relaxed);
+        event::rcu_synchronize(self.name(), self.seq.now(), c"end".as_ptr());
         // What the caller does next (freeing, say) comes after the last section's last load.
         fence(SeqCst);
+    }
+
+    /// Tells of the grace period that runs.
+    pub fn tell(&self, gpevent: &CStr) {
+        let tell = match self.urgency() {
+            Urgency::Normal => event::rcu_grace_period,
+            Urgency::Expedited => event::rcu_exp_grace_period,
+        };
+        tell(self.name(), self.seq.now(), gpevent.as_ptr());
     }
 
     /// The calling thread's id.
@@ -193,6 +207,7 @@ impl Flavour {
     /// One grace period. The caller leads.
     fn run(&self) {
         self.seq.start();
+        self.tell(c"start");
         let mut wait = Wait::new();
         // GP-START: the updates, a full fence, then the counts and the chain of newcomers. Their
         // partners are TRANSIENT and NEWCOMER: a section that did not see the updates is seen.
@@ -214,8 +229,7 @@ impl Flavour {
         if self.is_alone(&mut roster) {
             drop(roster);
             self.holdouts.finish();
-            self.seq.end();
-            return wait.book(self);
+            return self.end(&wait);
         }
         let barrier = ipi::mode() != ipi::Mode::Signal && {
             self.glance(&mut roster, tag);
@@ -225,13 +239,28 @@ impl Flavour {
             let stragglers = self.snapshot(&mut roster, tag);
             self.settle_stragglers(&mut roster, tag, stragglers, &mut wait);
         } else {
-            self.interrupt_everybody(&mut roster, tag);
+            self.interrupt_everybody(&mut roster, tag, &mut wait);
         }
+        let asked = roster.entries().iter().filter(|entry| entry.asked == tag).count();
         drop(roster);
+        self.tell(c"select");
+        wait.tell_of_ipis(self);
         self.holdouts.finish();
+        if self.holdouts.open() != 0 {
+            self.tell(c"startwait");
+        }
         self.await_holdouts(tag, &mut wait);
+        if asked != 0 {
+            event::rcu_quiescent_state_report(self.name(), self.seq.now(), asked as c_int);
+        }
+        self.end(&wait);
+    }
+
+    /// The end of a grace period.
+    fn end(&self, wait: &Wait) {
         self.seq.end();
         wait.book(self);
+        self.tell(c"end");
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a

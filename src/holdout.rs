@@ -10,6 +10,7 @@ use core::sync::atomic::{
 };
 
 use crate::boost::Boost;
+use crate::event;
 use crate::flavour::Flavour;
 use crate::grace_period::{Look, Urgency, SPIN_NS};
 use crate::ipi;
@@ -45,12 +46,41 @@ pub struct Wait {
     /// How often it did.
     looks: u32,
     stall: Stall,
+    /// Threads that were sent an IPI, the first ones, and how many.
+    interrupted: [i32; MOST_TOLD],
+    ipis: usize,
 }
+
+/// So many IPIs of a grace period are told of.
+const MOST_TOLD: usize = 16;
 
 impl Wait {
     /// Nothing yet; reads no clock.
     pub fn new() -> Self {
-        Wait { since: 0, spun: 0, patience: FIRST_PATIENCE_NS, looks: 0, stall: Stall::new() }
+        Wait {
+            since: 0,
+            spun: 0,
+            patience: FIRST_PATIENCE_NS,
+            looks: 0,
+            stall: Stall::new(),
+            interrupted: [0; MOST_TOLD],
+            ipis: 0,
+        }
+    }
+
+    /// Remembers that an IPI was sent, under the registry's lock.
+    pub fn interrupts(&mut self, tid: i32) {
+        if let Some(place) = self.interrupted.get_mut(self.ipis) {
+            *place = tid;
+            self.ipis += 1;
+        }
+    }
+
+    /// Tells of them, out of it.
+    pub fn tell_of_ipis(&self, flavour: &Flavour) {
+        for tid in self.interrupted.iter().take(self.ipis) {
+            event::rcu_fqs(flavour.name(), flavour.seq.now(), *tid, c"ipi".as_ptr());
+        }
     }
 
     /// Somebody is in the way, from now on at the latest.
@@ -97,6 +127,7 @@ impl Wait {
                     return;
                 }
             } else if open.sleep(self.patience) {
+                flavour.tell(c"wake");
                 // In real time too: who is just reporting, below us, wants the processor for that.
                 return;
             }
@@ -146,6 +177,7 @@ impl Flavour {
             }
             if stall.is_due(waited) {
                 stall::report(self, waited, stall::Holdouts::Transient(side));
+                event::rcu_stall_warning(self.name(), c"StallDetected".as_ptr());
             }
         };
         wait.outwait(self, self.transient.side(side), &mut lend, &mut tend);
@@ -161,6 +193,7 @@ impl Flavour {
             self.rescue(tag);
             if stall.is_due(waited) {
                 stall::report(self, waited, stall::Holdouts::Asked(tag));
+                event::rcu_stall_warning(self.name(), c"StallDetected".as_ptr());
             }
         };
         wait.outwait(self, &self.holdouts, &mut lend, &mut tend);

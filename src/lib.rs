@@ -57,6 +57,7 @@ mod bug;
 mod callback;
 mod capi;
 mod chain;
+mod event;
 mod exit;
 mod exit_hook;
 mod flavour;

@@ -49,7 +49,9 @@ pub struct Reader {
     pub shard: AtomicU8,
     /// What this thread does for others: see [`role`].
     pub role: AtomicU8,
-    _reserved: [u8; 24],
+    /// Non-zero while this thread runs a probe of RCU's own, in the thread's first reader.
+    pub tracing: AtomicU8,
+    _reserved: [u8; 23],
 }
 
 /// A thread's first outermost sections are transient, this many; then it joins the registry.

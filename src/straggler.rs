@@ -44,7 +44,7 @@ impl Flavour {
                 stragglers = self.sample(roster, tag, left, wait);
             }
         }
-        self.interrupt(roster, tag, stragglers);
+        self.interrupt(roster, tag, stragglers, wait);
     }
 
     /// Samples the stragglers for a while: a short section ends sooner than an IPI arrives.
@@ -108,7 +108,7 @@ impl Flavour {
     }
 
     /// Sends each of the first `stragglers` readers an IPI, unless its section ended meanwhile.
-    fn interrupt(&self, roster: &mut Roster, tag: u32, mut stragglers: usize) {
+    fn interrupt(&self, roster: &mut Roster, tag: u32, mut stragglers: usize, wait: &mut Wait) {
         let mut index = 0;
         while index < stragglers {
             let Some(entry) = roster.entries().get_mut(index) else { break };
@@ -120,18 +120,21 @@ impl Flavour {
                 Look::Holdout => fresh,
                 Look::Straggler => true,
             };
-            if silent && ipi::send(self, entry.reader(), false) == Err(libc::ESRCH) {
-                self.bury(roster, index, tag);
-                stragglers -= 1;
-                roster.swap(index, stragglers);
-                continue;
+            if silent {
+                wait.interrupts(entry.reader().tid.load(Relaxed));
+                if ipi::send(self, entry.reader(), false) == Err(libc::ESRCH) {
+                    self.bury(roster, index, tag);
+                    stragglers -= 1;
+                    roster.swap(index, stragglers);
+                    continue;
+                }
             }
             index += 1;
         }
     }
 
     /// Sends every reader but the caller's an IPI, because there is no other barrier.
-    pub fn interrupt_everybody(&self, roster: &mut Roster, tag: u32) {
+    pub fn interrupt_everybody(&self, roster: &mut Roster, tag: u32, wait: &mut Wait) {
         let me = self.reader();
         let mut index = 0;
         while let Some(entry) = roster.entries().get_mut(index) {
@@ -143,6 +146,7 @@ impl Flavour {
                     entry.quiet = if outside { entry.quiet.saturating_add(1) } else { 0 };
                     let may_park = entry.quiet > PARK_AFTER;
                     self.ask(entry, tag);
+                    wait.interrupts(reader.tid.load(Relaxed));
                     if ipi::send(self, reader, may_park) == Err(libc::ESRCH) {
                         self.bury(roster, index, tag);
                         continue;

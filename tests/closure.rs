@@ -43,7 +43,7 @@ const READ_SIDE: [&str; 25] = [
 /// What the kernel enters: the IPI handler, and what it returns to, under either of its names.
 const HANDLER: [&[&str]; 2] = [&["on_ipi"], &["restorer", "sigreturn"]];
 
-const EXCEPTIONS: [Exception; 2] = [
+const EXCEPTIONS: [Exception; 3] = [
     Exception {
         within: &["exit_hook::set"],
         symbol: Some("pthread_setspecific"),
@@ -56,6 +56,13 @@ const EXCEPTIONS: [Exception; 2] = [
         // Of one argument, and of three.
         most: 2,
         reason: "passes a signal that is not ours on to the program's own handler",
+    },
+    Exception {
+        within: &["event::"],
+        symbol: None,
+        most: 1,
+        reason:
+            "call_rcu() and free_rcu() run the probes of their own tracepoints, if there are any",
     },
 ];
 

@@ -33,6 +33,9 @@ pub use arch::{here, reader, sigreturn};
 
 pub mod file;
 pub mod futex;
+mod usdt;
+
+pub(crate) use usdt::usdt;
 
 /// A system call's answer: a value, or the negated errno.
 type Answer = isize;

@@ -21,6 +21,7 @@ use core::sync::atomic::{
 
 use crate::bug;
 use crate::callback;
+use crate::event;
 use crate::flavour::{Flavour, NOTRACE, TRACE};
 use crate::grace_period::Urgency;
 use crate::sys::futex::Lock;
@@ -119,6 +120,20 @@ impl Drop for Held {
 }
 
 impl Tracepoint {
+    /// One of the library's own. Both texts end with a zero.
+    pub const fn new(name: &'static str, proto: &'static str) -> Self {
+        Tracepoint {
+            name: name.as_ptr().cast(),
+            proto: proto.as_ptr().cast(),
+            funcs: AtomicPtr::new(ptr::null_mut()),
+            sites: AtomicPtr::new(ptr::null_mut()),
+            regfunc: None,
+            unregfunc: None,
+            flags: 0,
+            reserved: 0,
+        }
+    }
+
     /// Whether it has probes.
     #[inline(always)]
     pub fn is_enabled(&self) -> bool {
@@ -228,6 +243,7 @@ fn going(module: &'static Module) {
 
 /// Calls `visit` for each tracepoint that is defined.
 fn each_tracepoint(_held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
+    event::ALL.iter().for_each(|tracepoint| visit(tracepoint));
     let mut module = MODULES.load(Relaxed);
     // SAFETY: as in `going`.
     while let Some(this) = unsafe { module.as_ref() } {
@@ -254,8 +270,12 @@ fn synchronize_unregister() {
 
 fn stats() -> Stats {
     let held = Held::new();
-    let mut stats =
-        Stats { flips: FLIPS.load(Relaxed), sync_core: patch::barriers(), ..Stats::default() };
+    let mut stats = Stats {
+        flips: FLIPS.load(Relaxed),
+        sync_core: patch::barriers(),
+        dropped: event::dropped(),
+        ..Stats::default()
+    };
     each_tracepoint(&held, |_| stats.tracepoints += 1);
     let mut module = MODULES.load(Relaxed);
     // SAFETY: as in `going`.

@@ -25,6 +25,21 @@ pub struct Func {
     prio: c_int,
 }
 
+impl Func {
+    /// Function and data of the element there; nothing at the end, or where there is no array.
+    ///
+    /// # Safety
+    /// Null, or in an array that is not freed meanwhile.
+    pub unsafe fn at(element: *const Func) -> Option<(usize, *mut c_void)> {
+        // SAFETY: the caller's.
+        let element = unsafe { element.as_ref() }?;
+        match element.func.load(Relaxed) {
+            0 => None,
+            func => Some((func, element.data)),
+        }
+    }
+}
+
 /// One that is to be registered.
 #[derive(Clone, Copy)]
 pub struct Probe {

@@ -9,7 +9,8 @@ use super::disassembly::{Binary, Function, Instruction};
 
 /// A call that leaves the closure by intent.
 pub struct Exception {
-    /// Where it may stand: the last parts of a function's path.
+    /// Where it may stand: the last parts of a function's path, or a module of ours, with a `::` at
+    /// its end.
     pub within: &'static [&'static str],
     /// What may be called through the GOT, if the compiler saw through the pointer.
     pub symbol: Option<&'static str>,
@@ -22,6 +23,9 @@ impl Exception {
     fn covers(&self, function: &Function, symbol: Option<&str>) -> bool {
         let named = |end: &&str| {
             function.name.split(" or ").all(|name| {
+                if end.ends_with("::") {
+                    return name.starts_with(&format!("rcu_notrace::{end}"));
+                }
                 name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
             })
         };
