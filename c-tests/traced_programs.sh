@@ -1,17 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The heap tracer under real, unmodified programs: heap_programs.sh [BUILD-DIRECTORY]
+# The tracers under real, unmodified programs: traced_programs.sh [BUILD-DIRECTORY]
 #
-# Each program runs once without the tracer, then under it in each IPI mode, its probe list being
-# replaced every millisecond. Standard output, standard error, exit status and what the program
-# wrote must be the same to the byte; the table must show the program's calls, one section for each
-# of them, and, of a run of more than 20 ms, toggles and grace periods.
+# Each program runs once without them, then under the tracers of heap and locks in each IPI mode, their
+# probes being detached and attached every millisecond. Standard output, standard error, exit status and
+# what the program wrote must be the same to the byte; the trace must open, show the program's
+# calls, have lost none, and, of a run of more than 20 ms, show that the probes came and went.
 set -u
 
 build=$(realpath -- "${1:-build}")
-heap=$build/tracers/rcu-heap
-unset RCU_HEAP_TOGGLE RCU_HEAP_OUT RCU_HEAP_TABLE RCU_HEAP_LIBRARY
+rcutrace=$build/tracers/rcutrace
 unset RCU_NOTRACE_IPI RCU_NOTRACE_SIGNAL
 export LC_ALL=C
 passed=0 failed=0 skipped=0
@@ -26,9 +25,9 @@ trap 'exit 1' INT TERM HUP
 cd "$work" || exit 1
 mkdir out plain traced
 
-# number LABEL - what the table says of LABEL, without commas; nothing if it says nothing
+# number LABEL - what the report's summary says of LABEL
 number() {
-    sed -n "s/.*  $1  *\(-\{0,1\}[0-9][0-9,]*\).*/\1/p" table | head -n 1 | tr -d ,
+    sed -n '/^  "trace": {/,/^  }/s/^    "'"$1"'": \([0-9]*\),\{0,1\}$/\1/p' report
 }
 
 # run DIRECTORY NAME [PREFIX...] - runs program_NAME, every command of its under PREFIX
@@ -55,39 +54,45 @@ compare() {
 
 # check NAME - the program, in all modes
 check() {
-    local name=$1 mode why start ms calls sections toggles grace_periods
+    local name=$1 mode why start ms mallocs attached
     run plain "$name" timeout 60
     if [ "$(cat plain/status)" -ne "${exit_status[$name]}" ]; then
-        echo "not ok heap_programs: $name without the tracer: status $(cat plain/status)," \
+        echo "not ok traced_programs: $name without the tracers: status $(cat plain/status)," \
             "expected ${exit_status[$name]}: $(head -n 1 plain/stderr)"
         failed=$((failed + 1))
         return
     fi
     for mode in auto signal membarrier; do
-        rm -f table
+        rm -f trace report dump
         start=$(date +%s%N)
-        RCU_NOTRACE_IPI=$mode run traced "$name" \
-            timeout 60 "$heap" --toggle 1 -o "$work/table" --
+        RCU_NOTRACE_IPI=$mode RCUTRACE_TOGGLE_MS=1 run traced "$name" \
+            timeout 60 "$rcutrace" record --quiet -t heap,locks -o "$work/trace" --
         ms=$((($(date +%s%N) - start) / 1000000))
         why=$(compare)
-        calls=$(number 'all of them') sections=$(number sections)
-        toggles=$(number toggles) grace_periods=$(number 'grace periods')
+        mallocs=0 attached=0
         if [ -z "$why" ]; then
-            [ "$(number malloc)" -gt 0 ] 2> /dev/null || why='no call of malloc seen'
-            [ "$calls" = "$sections" ] || why="calls $calls in sections $sections"
+            if ! "$rcutrace" report --json trace > report 2> diff.txt ||
+                ! "$rcutrace" dump trace > dump 2> diff.txt; then
+                why="the trace does not open: $(head -n 1 diff.txt)"
+            fi
+        fi
+        if [ -z "$why" ]; then
+            mallocs=$(grep -c ' heap:malloc ' dump)
+            attached=$(grep -c ' STATE "heap" attached' dump)
+            [ "$mallocs" -gt 0 ] || why='no call of malloc seen'
+            [ "$(number lost)" = 0 ] || why="$(number lost) events lost"
             [ "$(number threads)" -ge "${least_threads[$name]:-1}" ] || why="threads $(number threads)"
-            if [ "$ms" -gt 20 ]; then
-                [ "${toggles:-0}" -gt 0 ] || why="no toggle in $ms ms"
-                [ "${grace_periods:-0}" -gt 0 ] || why="no grace period in $ms ms"
+            if [ "$ms" -gt 60 ] && [ "$attached" -lt 2 ]; then
+                why="attached $attached times in $ms ms"
             fi
         fi
         if [ -n "$why" ]; then
-            echo "not ok heap_programs: $name in mode $mode: $why"
+            echo "not ok traced_programs: $name in mode $mode: $why"
             failed=$((failed + 1))
             continue
         fi
-        echo "ok heap_programs: $name in mode $mode (calls $calls, toggles $toggles," \
-            "grace periods $grace_periods, threads $(number threads), processes $(number processes))"
+        echo "ok traced_programs: $name in mode $mode ($(number events) events, attached $attached times," \
+            "threads $(number threads), images $(number processes))"
         passed=$((passed + 1))
     done
 }
@@ -98,7 +103,7 @@ test_program() {
     shift
     for needed; do
         if ! command -v "$needed" > /dev/null 2>&1; then
-            echo "ok heap_programs: $name # SKIP: no $needed here"
+            echo "ok traced_programs: $name # SKIP: no $needed here"
             skipped=$((skipped + 1))
             return
         fi
@@ -106,9 +111,9 @@ test_program() {
     check "$name"
 }
 
-if [ ! -x "$heap" ]; then
-    echo "not ok heap_programs: no $heap"
-    echo 'heap_programs: 0 passed, 1 failed, 0 skipped'
+if [ ! -x "$rcutrace" ]; then
+    echo "not ok traced_programs: no $rcutrace"
+    echo 'traced_programs: 0 passed, 1 failed, 0 skipped'
     exit 1
 fi
 
@@ -279,5 +284,5 @@ make_main_leaves > main_leaves.c
 gcc -O2 -o main_leaves main_leaves.c -pthread 2> /dev/null
 test_program main_leaves gcc
 
-echo "heap_programs: $passed passed, $failed failed, $skipped skipped"
+echo "traced_programs: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
