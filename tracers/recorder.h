@@ -78,8 +78,8 @@ void session_after_fork(void);
 bool session_may_have_chunk(const struct session *session, const struct ring *ring);
 /* The ring's next chunk, mapped and empty. False: there is none. In a section, with all signals blocked. */
 bool session_next_chunk(struct session *session, struct ring *ring);
-/* Populates the chunk further. False: it ends here. */
-bool session_extend(const struct session *session, struct ring *ring);
+/* Makes more of the chunk fit for use. False: it ends here, or the disk is full. Any context. */
+bool session_extend(struct session *session, struct ring *ring);
 /* What this process has recorded in it. */
 uint64_t session_bytes(const struct session *session);
 /* Renews the header's `now`. */
