@@ -743,44 +743,52 @@ static void events_after_the_destructor(void)
 
 /* ---- attaching -------------------------------------------------------------------------------- */
 
+/* What it has, recorded and lost. */
+static uint64_t sum_of(const char *file)
+{
+    memset(&seen, 0, sizeof(seen));
+    seen.any_order = true;
+    read_trace(file, &trace, look, &seen);
+    return total(&seen) + trace.lost;
+}
+
+/* Two files in turn, each for two sessions before it is begun anew. */
 static void sessions_under_fire(void)
 {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    uint64_t recorded = 0, all = 0;
     char paths[2][128];
     pthread_t threads[2];
-    uint64_t events_in_all = 0;
-    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
 
     sigaction(SIGUSR2, &action, NULL);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         snprintf(paths[i], sizeof(paths[i]), "%s/trace%d.%d", directory, i, (int)getpid());
-    begin_at(paths[0], RCUTRACE_DROP_NEWEST, 16384, 100000, 0);
+        make_trace(paths[i], RCUTRACE_DROP_NEWEST, 16384, 200, 0);
+    }
     for (uintptr_t i = 0; i < 2; i++)
         threads[i] = start(write_in_storm, (void *)(i + 1));
-    for (int round = 0; round < 40; round++) {
-        sleep_ms(20);
-        CHECK(!strcmp(request("detach\ttest"), "ok"));
-        memset(&seen, 0, sizeof(seen));
-        seen.any_order = true;
-        read_trace(path, &trace, look, &seen);
-        events_in_all += total(&seen) + trace.lost;
-        snprintf(path, sizeof(path), "%s", paths[round & 1]);
-        if (round % 4 < 2 || round == 39)
-            make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 100000, 0);
-        else
-            events_in_all = 0; /* the same file again */
-        if (strcmp(request("attach\ttest\t%s", path), "ok"))
+    for (int round = 0; round < 80; round++) {
+        if (round % 4 < 2) {
+            recorded += sum_of(paths[round & 1]);
+            make_trace(paths[round & 1], RCUTRACE_DROP_NEWEST, 16384, 200, 0);
+        }
+        if (strcmp(request("attach\ttest\t%s", paths[round & 1]), "ok"))
             fail("round %d", round);
+        sleep_ms(10);
+        CHECK(!strcmp(request("detach\ttest"), "ok"));
     }
-    sleep_ms(10);
     stop = true;
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
-    seen.any_order = true;
-    end(&trace, &seen);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        recorded += sum_of(paths[i]);
         unlink(paths[i]);
-    CHECK(total(&seen) > 0);
-    printf("    %llu in the last rounds\n", (unsigned long long)events_in_all);
+    }
+    for (int i = 0; i < SOURCES; i++)
+        all += produced[i] + handled[i];
+    printf("    %llu produced, %llu recorded and lost\n", (unsigned long long)all,
+           (unsigned long long)recorded);
+    CHECK(all == recorded && all > 10000);
 }
 
 /* Each event is in the file that was attached when it was produced. */
@@ -1045,6 +1053,12 @@ static void bad_environment(void)
     complaint("RCUTRACE_CONTROL", "yes", "neither 0 nor 1");
     complaint("RCUTRACE_STACK", "-1", "not a number");
     complaint("RCUTRACE_TOGGLE_MS", "10ms", "not a number");
+    snprintf(file, sizeof(file), "%s/full", directory);
+    make_trace(file, RCUTRACE_DROP_NEWEST, 4096, 100, 0);
+    setenv("RCUTRACE_FILE", file, 1);
+    complaint("RCUTRACE_ATTACH", "test,teste", "no tracer 'teste'");
+    unsetenv("RCUTRACE_FILE");
+    unlink(file);
     complaint("RCUTRACE_FILE", "trace", "not an absolute path");
     complaint("RCUTRACE_FILE", "/nonexistent/trace", "No such file");
     complaint("RCUTRACE_FILE", "/", "nothing is recorded");

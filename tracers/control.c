@@ -336,7 +336,9 @@ static void wait_for_client(uint64_t ms)
 
     if (control_wanted && !is_ours()) {
         pthread_mutex_lock(&recorder_lock);
-        open_socket();
+        /* Unless the process's end has come between. */
+        if (control_wanted)
+            open_socket();
         pthread_mutex_unlock(&recorder_lock);
     }
     waiting.fd = listening.fd;
@@ -374,7 +376,7 @@ static void *control(void *forked)
     prctl(PR_SET_NAME, "rcutrace");
     /* Most forked children exec or end soon. */
     if (forked)
-        poll(NULL, 0, control_toggle_ms && control_toggle_ms < FORKED_MS ? (int)control_toggle_ms : FORKED_MS);
+        poll(NULL, 0, FORKED_MS);
     while (!is_last_thread()) {
         uint64_t ms = session_current ? WATCH_MS : IDLE_MS;
 

@@ -383,6 +383,8 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
         settle_nowhere(thread, bytes);
         thread->tid = sys_gettid();
         thread->session = session->serial;
+        /* Those are in the other file's header, or the parent's to report. */
+        __atomic_store_n(&thread->lost, 0, __ATOMIC_RELAXED);
     }
     if (thread->armed == UNARMED)
         arm(thread);

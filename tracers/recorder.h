@@ -31,6 +31,8 @@
 #include "format.h"
 #include "rcutrace.h"
 
+_Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_commit() has it");
+
 #define EXPORT __attribute__((visibility("default")))
 
 /* ---- sessions -------------------------------------------------------------------------------- */
@@ -157,6 +159,8 @@ bool tracers_known(const char *names, char *why, size_t size);
 /* 0, or an answer for the user in `why`. `names`: separated by commas, or "all". Under the lock. */
 int tracers_attach(const char *names, char *why, size_t size);
 int tracers_detach(const char *names, char *why, size_t size);
+/* Complains of names in RCUTRACE_ATTACH that nobody has had. */
+void tracers_complain(void);
 /* Detaches and attaches all that are attached. */
 void tracers_toggle(void);
 /* "TAB name=state" of each. */
