@@ -83,23 +83,23 @@ pub enum Action {
         tracer: Vec<String>,
         /// How.
         #[command(flatten)]
-        how: Record,
+        how: RecordArgs,
     },
     /// Trace malloc, calloc, realloc, free and the like
     #[command(after_help = SHORT_EXAMPLES)]
-    Heap(Record),
+    Heap(RecordArgs),
     /// Trace mutexes, rwlocks, spin locks and condition variables
     #[command(after_help = SHORT_EXAMPLES)]
-    Locks(Record),
+    Locks(RecordArgs),
     /// Trace functions of a program compiled with -finstrument-functions
     #[command(after_help = SHORT_EXAMPLES)]
-    Functions(Record),
+    Functions(RecordArgs),
     /// Trace dlopen and dlclose
     #[command(after_help = SHORT_EXAMPLES)]
-    Dl(Record),
+    Dl(RecordArgs),
     /// Trace open and close
     #[command(after_help = SHORT_EXAMPLES)]
-    Fd(Record),
+    Fd(RecordArgs),
     /// Attach tracers to a running process that has them preloaded, and leave them
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach {
@@ -175,7 +175,7 @@ pub enum Action {
 
 /// How to record.
 #[derive(Clone, Debug, Args)]
-pub struct Record {
+pub struct RecordArgs {
     /// Keep the data in FILE, and print one line instead of a report
     #[arg(short, long, value_name = "FILE", conflicts_with = "detached")]
     pub output: Option<PathBuf>,
@@ -214,7 +214,6 @@ pub struct Record {
     /// The command and its arguments
     #[arg(
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         required_unless_present = "pid",
         conflicts_with = "pid",
         value_name = "COMMAND"
@@ -269,7 +268,7 @@ impl ViewArgs {
     }
 }
 
-impl Record {
+impl RecordArgs {
     /// As the recorder wants it.
     pub fn settings(&self, tracers: Vec<String>) -> Settings {
         Settings {

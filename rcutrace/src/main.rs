@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use rcutrace::cli::{self, Action, Cli, Record};
+use rcutrace::cli::{self, Action, Cli, RecordArgs};
 use rcutrace::error::{About, Error, Result};
 use rcutrace::export::{chrome, flame};
 use rcutrace::progress::Progress;
@@ -79,7 +79,7 @@ fn act(action: Action) -> Result<i32> {
     Ok(0)
 }
 
-fn record(tracers: Vec<String>, how: &Record) -> Result<i32> {
+fn record(tracers: Vec<String>, how: &RecordArgs) -> Result<i32> {
     let settings = how.settings(tracers);
     match how.pid {
         Some(pid) => record::attach(&settings, pid, how.duration),
