@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The control sockets of processes that have tracers preloaded.
+
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// An answer takes a grace period, and the process may be busy; but not for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_MAX: u64 = 64 * 1024;
+
+/// Where a process's socket may be: by its own environment if we may read it, else by ours.
+fn directories(pid: Option<u32>) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut uid = rustix::process::geteuid().as_raw();
+    if let Some(pid) = pid {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let theirs = environment
+            .split(|&byte| byte == 0)
+            .find_map(|variable| variable.strip_prefix(b"XDG_RUNTIME_DIR="));
+        if let Some(theirs) = theirs.filter(|value| !value.is_empty()) {
+            all.push(Path::new(&*String::from_utf8_lossy(theirs)).join("rcutrace"));
+        }
+        if let Ok(metadata) = std::fs::metadata(format!("/proc/{pid}")) {
+            uid = metadata.uid();
+        }
+    }
+    if let Some(ours) = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        all.push(Path::new(&ours).join("rcutrace"));
+    }
+    all.push(format!("/run/user/{uid}/rcutrace").into());
+    all.push(format!("/tmp/rcutrace-{uid}").into());
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|directory| seen.insert(directory.clone()));
+    all
+}
+
+/// Asks a process; answers what stands behind `ok`.
+pub fn request(pid: u32, words: &[&str]) -> Result<Vec<String>> {
+    let error = |what: String| Error::new(format!("process {pid}: {what}"));
+    if words.iter().any(|word| word.contains(['\t', '\n'])) {
+        return Err(error("a path with a tab or a line's end cannot be told to it".to_owned()));
+    }
+    let stream = connect(pid)?;
+    let line = words.join("\t") + "\n";
+    let answer = ask(&stream, &line).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            error(format!("no answer in {} s; is it stopped?", PATIENCE.as_secs()))
+        }
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+            error("it closed the connection: not permitted, or it just ended".to_owned())
+        }
+        _ => error(e.to_string()),
+    })?;
+    let mut parts = answer.trim_end_matches('\n').split('\t').map(str::to_owned);
+    match parts.next().as_deref() {
+        Some("ok") => Ok(parts.collect()),
+        Some("error") => Err(error(parts.collect::<Vec<_>>().join(" "))),
+        Some("") | None => {
+            Err(error("it answered nothing: not permitted, or it just ended".into()))
+        }
+        Some(_) => Err(error("an answer that I do not understand".to_owned())),
+    }
+}
+
+fn ask(mut stream: &UnixStream, line: &str) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(line.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut limited = stream.take(ANSWER_MAX);
+    let mut byte = [0];
+    while limited.read(&mut byte)? == 1 && byte[0] != b'\n' {
+        answer.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn connect(pid: u32) -> Result<UnixStream> {
+    let error = |what: &str| Err(Error::new(format!("process {pid}: {what}")));
+    if !Path::new(&format!("/proc/{pid}")).exists() {
+        return error("there is no such process");
+    }
+    let mut failure = None;
+    for directory in directories(Some(pid)) {
+        match UnixStream::connect(directory.join(pid.to_string())) {
+            Ok(stream) => return Ok(stream),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => failure = Some(e),
+        }
+    }
+    match failure.map(|failure| failure.kind()) {
+        Some(io::ErrorKind::PermissionDenied) => error("not permitted: it is another user's"),
+        Some(io::ErrorKind::ConnectionRefused) => {
+            error("its socket is dead: left by an earlier process of that number")
+        }
+        Some(kind) => error(&kind.to_string()),
+        None => Err(Error::new(format!(
+            "process {pid} was not started with a tracer preloaded; start it by: \
+             rcutrace heap --detached -- COMMAND"
+        ))),
+    }
+}
+
+/// The processes that have a socket, in this user's directories.
+pub fn processes() -> Vec<u32> {
+    let names = directories(None)
+        .into_iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flat_map(|entries| entries.flatten())
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut pids: Vec<u32> = names.collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    pids
+}
+
+/// Has it attach tracers, that record in the file.
+pub fn attach(pid: u32, tracers: &str, file: &Path, stack: Option<u32>) -> Result<()> {
+    let file = file.to_str().ok_or_else(|| Error::new("the file's path is not UTF-8"))?;
+    let stack = stack.map(|depth| format!("stack={depth}"));
+    let mut words = vec!["attach", tracers, file];
+    words.extend(stack.as_deref());
+    request(pid, &words).map(drop)
+}
+
+/// Has it detach tracers.
+pub fn detach(pid: u32, tracers: &str) -> Result<()> {
+    request(pid, &["detach", tracers]).map(drop)
+}
+
+/// What it says of itself, in one line.
+pub fn status(pid: u32) -> Result<String> {
+    let mut parts = request(pid, &["status"])?;
+    parts.retain(|part| !part.starts_with("pid="));
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let line = format!("{pid:>7}  {:<16} {}", name.trim_end(), parts.join(" "));
+    Ok(crate::text::printable(&line))
+}

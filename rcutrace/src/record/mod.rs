@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Recording: a new file, and a command or a process that writes into it.
+
+mod child;
+mod create;
+mod libraries;
+mod process;
+
+use std::ffi::OsString;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::progress::Progress;
+use crate::report;
+use crate::trace::Trace;
+pub use create::{NewFile, Room};
+pub use libraries::TRACERS;
+
+/// What to record, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `heap`, `locks`, ...
+    pub tracers: Vec<String>,
+    /// Where the data stay; none: a temporary file, and a report.
+    pub output: Option<PathBuf>,
+    /// How much of it.
+    pub room: Room,
+    /// Frames of a call stack.
+    pub stack: Option<u32>,
+    /// Children are traced too.
+    pub follow: bool,
+    /// With a control socket.
+    pub control: bool,
+    /// Preloaded only.
+    pub detached: bool,
+    /// What the report shows.
+    pub report: report::Options,
+}
+
+/// Runs a command; answers the exit status that we end with.
+pub fn run(settings: &Settings, command: &[OsString]) -> Result<i32> {
+    let preload = libraries::preload(&settings.tracers)?;
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    let file = match settings.detached {
+        true => None,
+        false => {
+            Some(NewFile::create(settings.output.as_deref(), settings.room, &words.join(" "))?)
+        }
+    };
+    let environment = child::Environment { settings, preload: &preload, file: file.as_ref() };
+    let end = child::run(command, &environment);
+    if let (Some(file), Ok(child::End::Exited(_))) = (&file, &end) {
+        // The command's exit status is ours, whatever happens to the report.
+        if let Err(error) = finish(file, settings) {
+            eprintln!("rcutrace: {error}");
+        }
+    } else if let Some(file) = file {
+        file.discard();
+    }
+    match end? {
+        child::End::Exited(status) => Ok(status),
+        child::End::NotStarted(status, why) => {
+            eprintln!("rcutrace: {}: {why}", words[0]);
+            Ok(status)
+        }
+    }
+}
+
+/// Records a running process until it ends, Ctrl-C, or the time is over.
+pub fn attach(settings: &Settings, pid: u32, duration: Option<Duration>) -> Result<i32> {
+    let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\0').replace('\0', " ");
+    let file = NewFile::create(settings.output.as_deref(), settings.room, &name)?;
+    let recorded =
+        process::record(pid, &settings.tracers.join(","), file.path(), settings.stack, duration);
+    if let Err(error) = recorded {
+        file.discard();
+        return Err(error);
+    }
+    finish(&file, settings)?;
+    Ok(0)
+}
+
+/// The report of a temporary file, or a line about one that stays.
+fn finish(file: &NewFile, settings: &Settings) -> Result<()> {
+    file.renew()?;
+    let mut progress = Progress::new();
+    let trace = Trace::open(file.path(), &mut progress);
+    file.remove_if_temporary();
+    let trace = trace?;
+    if trace.images.is_empty() {
+        eprintln!(
+            "rcutrace: nothing was traced: the program is linked statically, or runs with \
+             another's rights"
+        );
+        return Ok(());
+    }
+    if let Some(output) = &settings.output {
+        let name = Path::display(output);
+        eprintln!("rcutrace: {}: see rcutrace report {name}", report::summary(&trace));
+        for warning in trace.warnings() {
+            eprintln!("rcutrace: WARNING: {warning}");
+        }
+        return Ok(());
+    }
+    let mut out = BufWriter::new(std::io::stderr().lock());
+    writeln!(out)?;
+    report::write(&trace, &settings.report, &mut progress, &mut out)
+}
