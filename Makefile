@@ -113,7 +113,8 @@ all: $(LIBRARIES) tracers
 
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
-TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap
+TRACED := heap locks
+TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
@@ -132,6 +133,24 @@ $(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+
+# The tracers that rcutrace preloads. Initial-exec, as above; -fexceptions: a wait may be cancelled, which
+# unwinds the wrapper.
+TRACED_heap := tracers/heap_trace.c tracers/heap_record.c
+TRACED_locks := tracers/locks_trace.c tracers/locks_real.c tracers/locks_record.c
+# traced NAME
+define traced
+$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
+		$(B)/tracers/librcutrace.so
+	$$(call say,CC,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CC) -std=gnu11 $$(CFLAGS) $$(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) \
+		-L$(B) -L$(B)/tracers -lrcu_notrace -lrcutrace \
+		-Wl,-soname,librcutrace_$(1).so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl
+endef
+$(foreach t,$(TRACED),$(eval $(call traced,$t)))
 
 # The main job: `make trace CMD='...'` runs a command under the heap tracer.
 CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
