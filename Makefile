@@ -1,5 +1,6 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
-# parts of them: tracers tests check-headers check-rust check-c check-tracers check-broken.
+# parts of them: tracers tests check-headers check-rust check-c check-tracers check-record
+# check-broken.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -114,7 +115,8 @@ all: $(LIBRARIES) tracers
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
 TRACED := heap locks
-TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(TRACED:%=$(B)/tracers/librcutrace_%.so)
+TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(B)/tracers/librcutrace.so \
+	$(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
@@ -133,6 +135,16 @@ $(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
+
+# The recorder, and what it is made of. Its thread-local variable is part of its interface.
+RECORDER := $(addprefix tracers/,record.c session.c process.c maps.c tracers.c control.c stack.c)
+$(B)/tracers/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(RECORDER) -L$(B) -lrcu_notrace \
+		-Wl,-soname,librcutrace.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$ORIGIN/..' -pthread
 
 # The tracers that rcutrace preloads. Initial-exec, as above; -fexceptions: a wait may be cancelled, which
 # unwinds the wrapper.
@@ -196,10 +208,18 @@ $(B)/c-tests/two_archives: c-tests/two_archives.c $(B)/c-tests/libother.a $(LIBR
 	$(call say,CC,$@)
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a $(B)/c-tests/libother.a -pthread -ldl -lm
 
-.PHONY: check-headers check-rust check-c check-tracers tests
-tests: $(TEST_BINARIES) $(B)/c-tests/two_archives
+# A tracer of its own on the recorder.
+$(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) $(HEADERS) \
+		$(B)/tracers/librcutrace.so
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B)/tracers -lrcutrace -L$(B) -lrcu_notrace \
+		-Wl,-rpath,'$(CURDIR)/$(B)/tracers:$(CURDIR)/$(B)' -pthread
 
-check: check-headers check-rust check-c check-tracers check-broken installcheck
+.PHONY: check-headers check-rust check-c check-tracers check-record tests
+tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
+
+check: check-headers check-rust check-c check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
 
 check-headers: | tools
@@ -216,6 +236,9 @@ check-c: tests
 
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
+
+check-record: $(B)/c-tests/record
+	$(Q)c-tests/run.sh $(B)/c-tests record
 
 # The heap tracer without its grace periods: its probes must notice.
 $(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)

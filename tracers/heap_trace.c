@@ -23,6 +23,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 #define COLD __attribute__((noinline, cold))
+#define APART __attribute__((noinline)) /* what follows is not in the way of the disabled case */
 #define CALLER __builtin_extract_return_addr(__builtin_return_address(0))
 
 DEFINE_TRACE(heap_malloc, TP_PROTO(void *block, size_t size, void *caller), TP_ARGS(block, size, caller));
@@ -265,7 +266,7 @@ COLD static void *early_pvalloc(size_t size)
 
 /* Each stands twice: what is called, and what is gone on with while the tracepoint is enabled. */
 
-COLD static void *told_malloc(size_t size, void *caller)
+APART static void *told_malloc(size_t size, void *caller)
 {
     void *block = real.malloc(size);
 
@@ -278,7 +279,7 @@ EXPORT void *malloc(size_t size)
     return trace_heap_malloc_enabled() ? told_malloc(size, CALLER) : real.malloc(size);
 }
 
-COLD static void *told_calloc(size_t count, size_t size, void *caller)
+APART static void *told_calloc(size_t count, size_t size, void *caller)
 {
     void *block = real.calloc(count, size);
 
@@ -292,7 +293,7 @@ EXPORT void *calloc(size_t count, size_t size)
 }
 
 /* realloc(block, 0) is free(block), in glibc: that is what is told, since it is no failure. */
-COLD static void *told_realloc(void *block, size_t size, void *caller)
+APART static void *told_realloc(void *block, size_t size, void *caller)
 {
     const uintptr_t old = (uintptr_t)block;
     void *result;
@@ -327,7 +328,7 @@ EXPORT void *reallocarray(void *block, size_t count, size_t size)
     return trace_heap_realloc_enabled() ? told_realloc(block, bytes, CALLER) : real.realloc(block, bytes);
 }
 
-COLD static void told_free(void *block, void *caller)
+APART static void told_free(void *block, void *caller)
 {
     __do_trace_heap_free(block, caller);
     real.free(block);

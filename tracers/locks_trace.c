@@ -22,7 +22,7 @@
 #include "rcutrace.h"
 
 #define EXPORT __attribute__((visibility("default")))
-#define COLD __attribute__((noinline, cold))
+#define APART __attribute__((noinline)) /* what follows is not in the way of the disabled case */
 #define CALLER __builtin_extract_return_addr(__builtin_return_address(0))
 
 DEFINE_TRACE(lock_acquire, TP_PROTO(const volatile void *lock, enum lock_kind kind, uint64_t wait, void *caller),
@@ -64,7 +64,7 @@ static int tell(const volatile void *lock, enum lock_kind kind, uint64_t wait, i
  */
 #define LIST(...) __VA_ARGS__
 #define WRAPPED(event, name, parameters, arguments, how) \
-    COLD static int told_##name(parameters, void *caller) \
+    APART static int told_##name(parameters, void *caller) \
     { \
         if (rcutrace_is_own()) \
             return real.name arguments; \

@@ -1,0 +1,1210 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* The recorder: what is recorded is what is in the file, whatever happens to the process. */
+#include "trace_file.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "../tracers/rcutrace.h"
+
+/* ---- a tracer --------------------------------------------------------------------------------- */
+
+enum { NUMBER, LONG, TINY };
+static struct rcutrace_event events[] = {
+    {.description = "test:number source:u sequence:u check:u"},
+    {.description = "test:long source:u sequence:u check:u rest:a*"},
+    {.description = "test:tiny sequence:u"},
+};
+static atomic_bool attached;
+static int attach_error;
+
+static int attach(void)
+{
+    if (!attach_error)
+        attached = true;
+    return attach_error;
+}
+
+static void detach(void)
+{
+    attached = false;
+}
+
+static struct rcutrace_tracer tracer = {
+    .name = "test", .events = events, .event_count = 3, .attach = attach, .detach = detach};
+static struct rcutrace_event other_events[] = {{.description = "other:thing x:x"}};
+static int nothing_attach(void)
+{
+    return 0;
+}
+static void nothing_detach(void)
+{
+}
+static struct rcutrace_tracer other = {.name = "other", .events = other_events, .event_count = 1,
+                                       .attach = nothing_attach, .detach = nothing_detach};
+
+static uint64_t check_word(uint64_t source, uint64_t sequence)
+{
+    return (source * 0x9e3779b97f4a7c15 ^ sequence) * 0xbf58476d1ce4e5b9;
+}
+
+enum outcome { OFF, DROPPED, RECORDED };
+
+/* One event, as a tracepoint with one probe has it. */
+static inline enum outcome emit(uint64_t source, uint64_t sequence)
+{
+    enum outcome outcome = OFF;
+    uint64_t *word;
+
+    rcu_read_lock_notrace();
+    if (atomic_load_explicit(&attached, memory_order_relaxed)) {
+        word = rcutrace_reserve(&events[NUMBER], 3);
+        outcome = word ? RECORDED : DROPPED;
+        if (word) {
+            word[0] = source;
+            word[1] = sequence;
+            word[2] = check_word(source, sequence);
+            rcutrace_commit(word);
+        }
+    }
+    rcu_read_unlock_notrace();
+    return outcome;
+}
+
+/* Of `words` more. */
+static enum outcome emit_long(uint64_t source, uint64_t sequence, unsigned words)
+{
+    enum outcome outcome = OFF;
+    uint64_t *word;
+
+    rcu_read_lock_notrace();
+    if (attached) {
+        word = rcutrace_reserve(&events[LONG], 3 + words);
+        outcome = word ? RECORDED : DROPPED;
+        if (word) {
+            word[0] = source;
+            word[1] = sequence;
+            word[2] = check_word(source, sequence);
+            for (unsigned i = 0; i < words; i++)
+                word[3 + i] = word[2] + i;
+            rcutrace_commit(word);
+        }
+    }
+    rcu_read_unlock_notrace();
+    return outcome;
+}
+
+/* ---- what the file has ------------------------------------------------------------------------ */
+
+enum { SOURCES = 64 };
+struct seen {
+    uint64_t count[SOURCES], last[SOURCES], gaps;
+    uint64_t processes, maps, types, states, exits, threads, contexts, others;
+    uint64_t time[SOURCES], backwards;
+    uint32_t pids[SOURCES];
+    bool any_order;
+    char why[8][16];
+    uint64_t images[8], parents[8];
+    bool has_vdso, has_self, has_id, has_type;
+    uint64_t images_of_events;
+};
+
+static void look(const struct record *r, void *data)
+{
+    struct seen *seen = data;
+    const char *text;
+
+    switch (r->type) {
+    case RCUTRACE_CONTEXT:
+        seen->contexts++;
+        return;
+    case RCUTRACE_PROCESS:
+        text = (const char *)(r->payload + 3);
+        if (seen->processes < 8) {
+            snprintf(seen->why[seen->processes], 16, "%.15s", text);
+            seen->images[seen->processes] = r->payload[1];
+            seen->parents[seen->processes] = r->payload[2];
+        }
+        text += strlen(text) + 1;
+        CHECK(strstr(text, "record"));
+        CHECK(r->payload[1] == r->image && (uint32_t)r->payload[0] == r->pid);
+        seen->processes++;
+        return;
+    case RCUTRACE_MAP:
+        text = (const char *)(r->payload + 5);
+        if (r->payload[4] >> 32)
+            seen->has_id = true;
+        text += r->payload[4] >> 32;
+        CHECK(r->payload[1] < r->payload[2] && (*text == '/' || *text == '['));
+        if (!strcmp(text, "[vdso]"))
+            seen->has_vdso = true;
+        if (r->payload[1] <= (uint64_t)(uintptr_t)look && (uint64_t)(uintptr_t)look < r->payload[2])
+            seen->has_self = strstr(text, "/record") != NULL;
+        seen->maps++;
+        return;
+    case RCUTRACE_TYPE:
+        if (!strcmp((const char *)(r->payload + 2), events[NUMBER].description) &&
+            r->payload[1] == events[NUMBER].id)
+            seen->has_type = true;
+        seen->types++;
+        return;
+    case RCUTRACE_STATE:
+        seen->states++;
+        return;
+    case RCUTRACE_EXIT:
+        seen->exits++;
+        return;
+    case RCUTRACE_THREAD:
+        seen->threads++;
+        return;
+    case RCUTRACE_LOST:
+        return;
+    default:
+        break;
+    }
+    if (r->type == events[TINY].id) {
+        seen->others++;
+        return;
+    }
+    if (r->type != events[NUMBER].id && r->type != events[LONG].id)
+        fail("a record of type %u", r->type);
+    CHECK(r->payload[0] < SOURCES);
+    if (r->payload[2] != check_word(r->payload[0], r->payload[1]))
+        fail("torn: source %llu, sequence %llu, chunk %llu", (unsigned long long)r->payload[0],
+             (unsigned long long)r->payload[1], (unsigned long long)r->chunk);
+    for (unsigned i = 3; i < r->words; i++)
+        CHECK(r->payload[i] == r->payload[2] + i - 3);
+    unsigned source = (unsigned)r->payload[0];
+
+    if (!seen->any_order && seen->count[source] && r->payload[1] != seen->last[source] + 1)
+        seen->gaps++;
+    if (r->time < seen->time[source])
+        seen->backwards++;
+    seen->time[source] = r->time;
+    seen->last[source] = r->payload[1];
+    seen->pids[source] = r->pid;
+    seen->images_of_events = r->image;
+    seen->count[source]++;
+}
+
+static uint64_t total(const struct seen *seen)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < SOURCES; i++)
+        sum += seen->count[i];
+    return sum;
+}
+
+/* ---- the control socket ----------------------------------------------------------------------- */
+
+static char directory[64];
+
+static int dial(pid_t pid)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/rcutrace/%d", directory, (int)pid);
+    for (int tries = 0; tries < 5000; tries++) {
+        if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
+            return fd;
+        sleep_ms(1);
+    }
+    fail("nobody answers at %s", address.sun_path);
+}
+
+/* The answer, without the newline, in a static buffer. */
+static const char *request_bytes(pid_t pid, const char *bytes, size_t size)
+{
+    static char text[9000];
+    size_t used = 0;
+    int fd = dial(pid);
+    ssize_t got;
+
+    CHECK(send(fd, bytes, size, MSG_NOSIGNAL) >= 0 || errno == EPIPE);
+    while ((got = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
+        used += (size_t)got;
+    close(fd);
+    text[used] = 0;
+    text[strcspn(text, "\n")] = 0;
+    return text;
+}
+
+__attribute__((format(printf, 1, 2))) static const char *request(const char *format, ...)
+{
+    char line[9000];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(line, sizeof(line) - 1, format, list);
+    va_end(list);
+    strcat(line, "\n");
+    return request_bytes(getpid(), line, strlen(line));
+}
+
+static char path[128];
+
+static void begin_at(const char *at, unsigned mode, uint32_t chunk_size, uint64_t limit,
+                     uint32_t chunks)
+{
+    const char *said;
+
+    snprintf(path, sizeof(path), "%s", at);
+    make_trace(path, mode, chunk_size, limit, chunks);
+    said = request("attach\ttest\t%s", path);
+    if (strcmp(said, "ok"))
+        fail("attach: %s", said);
+    CHECK(attached);
+}
+
+static void begin(unsigned mode, uint32_t chunk_size, uint64_t limit, uint32_t chunks)
+{
+    char at[100];
+
+    snprintf(at, sizeof(at), "%s/trace.%d", directory, (int)getpid());
+    begin_at(at, mode, chunk_size, limit, chunks);
+}
+
+static void end(struct trace *trace, struct seen *seen)
+{
+    bool any_order = seen->any_order;
+
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    CHECK(!attached);
+    memset(seen, 0, sizeof(*seen));
+    seen->any_order = any_order;
+    read_trace(path, trace, look, seen);
+    unlink(path);
+    printf("    %llu chunks, %llu holes, %llu events, %llu lost, %llu contexts\n",
+           (unsigned long long)trace->chunks, (unsigned long long)trace->holes,
+           (unsigned long long)total(seen), (unsigned long long)trace->lost,
+           (unsigned long long)seen->contexts);
+}
+
+static struct trace trace;
+static struct seen seen;
+
+static void wait_for(pid_t child)
+{
+    int status;
+
+    CHECK(waitpid(child, &status, 0) == child);
+    if (status)
+        fail("the child ended with %#x", (unsigned)status);
+}
+
+/* ---- recording -------------------------------------------------------------------------------- */
+
+static void one_thread(void)
+{
+    begin(RCUTRACE_DROP_NEWEST, 65536, 1000, 0);
+    for (uint64_t i = 0; i < 100000; i++)
+        CHECK(emit(1, i) == RECORDED);
+    for (uint64_t i = 0; i < 1000; i++)
+        CHECK(emit_long(2, i, (unsigned)(i % 252)) == RECORDED);
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 100000 && seen.count[2] == 1000 && !seen.gaps && !seen.backwards);
+    CHECK(!trace.lost && !trace.holes);
+    CHECK(seen.processes == 1 && !strcmp(seen.why[0], "attach"));
+    CHECK(seen.has_type && seen.types == 4);
+    CHECK(seen.has_vdso && seen.has_self && seen.has_id);
+    CHECK(seen.states == 2 && seen.threads >= 2);
+    printf("    %llu maps\n", (unsigned long long)seen.maps);
+}
+
+static void *write_many(void *argument)
+{
+    uint64_t source = (uint64_t)(uintptr_t)argument;
+
+    for (uint64_t i = 0; i < 100000; i++)
+        CHECK(emit(source, i) == RECORDED);
+    return NULL;
+}
+
+static void four_threads(void)
+{
+    pthread_t threads[4];
+
+    begin(RCUTRACE_DROP_NEWEST, 16384, 100000, 0);
+    for (uintptr_t i = 0; i < 4; i++)
+        threads[i] = start(write_many, (void *)(i + 1));
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    end(&trace, &seen);
+    for (int i = 1; i <= 4; i++)
+        CHECK(seen.count[i] == 100000);
+    CHECK(!seen.gaps && !trace.lost);
+}
+
+/* ---- signal handlers -------------------------------------------------------------------------- */
+
+/* Per thread: produced by its handler, by itself. */
+static _Atomic uint64_t handled[SOURCES], produced[SOURCES], nested, refused;
+static __thread unsigned my_source;
+
+static void handler(int unused)
+{
+    int error = errno;
+    unsigned source = my_source + 32;
+
+    (void)unused;
+    if (rcutrace_thread.next != rcutrace_thread.committed)
+        nested++;
+    for (int i = 0; i < 3; i++) {
+        enum outcome outcome = emit(source, handled[source]);
+
+        if (outcome != OFF)
+            handled[source]++;
+        if (outcome == DROPPED)
+            refused++;
+    }
+    errno = error;
+}
+
+static atomic_bool stop;
+
+static void *write_in_storm(void *argument)
+{
+    timer_t timer;
+
+    my_source = (unsigned)(uintptr_t)argument;
+    timer = storm_here();
+    while (!stop) {
+        if (emit_long(my_source, produced[my_source], (unsigned)produced[my_source] % 64) != OFF)
+            produced[my_source]++;
+        if (emit(my_source, produced[my_source]) != OFF)
+            produced[my_source]++;
+    }
+    timer_delete(timer);
+    return NULL;
+}
+
+static void storm_of_handlers(void)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    uint64_t all = 0;
+    pthread_t threads[2];
+
+    sigaction(SIGUSR2, &action, NULL);
+    begin(RCUTRACE_DROP_NEWEST, 4096, 1000000, 0);
+    for (uintptr_t i = 0; i < 2; i++)
+        threads[i] = start(write_in_storm, (void *)(i + 1));
+    sleep_ms(3000);
+    stop = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    seen.any_order = true;
+    end(&trace, &seen);
+    for (int i = 0; i < SOURCES; i++)
+        all += produced[i] + handled[i];
+    printf("    %llu produced, %llu handlers in a writer, %llu dropped in handlers\n",
+           (unsigned long long)all, (unsigned long long)nested, (unsigned long long)refused);
+    CHECK(nested > 0 && handled[33] > 1000);
+    CHECK(total(&seen) + trace.lost == all);
+    /* Only those that came in a change of chunks. */
+    CHECK(trace.lost == refused && refused * 100 < all);
+}
+
+/* ---- kill -9 ---------------------------------------------------------------------------------- */
+
+static _Atomic uint64_t *shared;
+
+static void *write_until_killed(void *argument)
+{
+    uint64_t source = (uint64_t)(uintptr_t)argument;
+
+    for (uint64_t i = 0;; i++) {
+        CHECK(emit(source, i) == RECORDED);
+        shared[source] = i + 1;
+    }
+    return NULL;
+}
+
+static void killed_at_any_moment(void)
+{
+    uint64_t events = 0, least = UINT64_MAX;
+
+    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int round = 0; round < 50; round++) {
+        pid_t child;
+
+        memset((void *)shared, 0, 4096);
+        begin(RCUTRACE_DROP_NEWEST, 16384, 1000000, 0);
+        child = fork();
+        if (!child) {
+            for (uintptr_t i = 1; i < 3; i++)
+                start(write_until_killed, (void *)i);
+            pause();
+        }
+        while (!shared[1] && !shared[2])
+            sched_yield();
+        usleep((useconds_t)((unsigned)rand() % 3000));
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        CHECK(!strcmp(request("detach\tall"), "ok"));
+        memset(&seen, 0, sizeof(seen));
+        read_trace(path, &trace, look, &seen);
+        unlink(path);
+        for (int i = 1; i < 3; i++) {
+            if (seen.count[i] != shared[i] && seen.count[i] != shared[i] + 1)
+                fail("round %d: %llu were complete, %llu are there", round,
+                     (unsigned long long)shared[i], (unsigned long long)seen.count[i]);
+            events += seen.count[i];
+            if (shared[i] < least)
+                least = shared[i];
+        }
+        CHECK(!seen.gaps);
+    }
+    printf("    %llu events, in one thread at least %llu\n", (unsigned long long)events,
+           (unsigned long long)least);
+    CHECK(events > 10000);
+}
+
+/* ---- no room ---------------------------------------------------------------------------------- */
+
+static void drop_newest(void)
+{
+    pthread_t threads[4];
+    uint64_t recorded = 0, all = 0;
+
+    begin(RCUTRACE_DROP_NEWEST, 8192, 20, 0);
+    for (uintptr_t i = 0; i < 4; i++)
+        threads[i] = start(write_in_storm, (void *)(i + 1));
+    signal(SIGUSR2, SIG_IGN);
+    sleep_ms(200);
+    stop = true;
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    end(&trace, &seen);
+    for (int i = 0; i < SOURCES; i++) {
+        recorded += seen.count[i];
+        all += produced[i];
+        /* The first ones, without a gap but for sizes. */
+        CHECK(!seen.count[i] || seen.last[i] < produced[i]);
+    }
+    printf("    %llu produced\n", (unsigned long long)all);
+    CHECK(trace.chunks <= 20 && trace.lost > 1000 && recorded > 1000);
+    CHECK(recorded + trace.lost == all);
+}
+
+static uint64_t oldest[SOURCES];
+static void look_for_oldest(const struct record *r, void *data)
+{
+    look(r, data);
+    if (r->type == events[NUMBER].id && r->payload[1] < oldest[r->payload[0]])
+        oldest[r->payload[0]] = r->payload[1];
+}
+
+static void overwrite(void)
+{
+    pthread_t threads[2];
+    struct stat file;
+
+    begin(RCUTRACE_OVERWRITE, 16384, 0, 3);
+    for (uintptr_t i = 0; i < 2; i++)
+        threads[i] = start(write_many, (void *)(i + 1));
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(!stat(path, &file));
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    memset(oldest, 255, sizeof(oldest));
+    seen.any_order = true;
+    read_trace(path, &trace, look_for_oldest, &seen);
+    unlink(path);
+    printf("    %llu chunks, %llu events of source 1 from %llu on\n",
+           (unsigned long long)trace.chunks, (unsigned long long)seen.count[1],
+           (unsigned long long)oldest[1]);
+    /* The threads may have come one after the other, and used one ring. */
+    CHECK(trace.chunks >= 3 && trace.chunks <= 3 * 3 && !trace.lost);
+    CHECK(seen.count[1] + seen.count[2] >= 2 * 16000 / 32);
+    for (int i = 1; i < 3; i++)
+        if (seen.count[i])
+            CHECK(oldest[i] + seen.count[i] == 100000);
+}
+
+static atomic_int xfsz;
+static void on_xfsz(int unused)
+{
+    (void)unused;
+    xfsz++;
+}
+
+static void file_size_limit(void)
+{
+    struct rlimit limit = {300000, RLIM_INFINITY};
+    uint64_t all = 0;
+
+    signal(SIGXFSZ, on_xfsz);
+    begin(RCUTRACE_DROP_NEWEST, 65536, 100000, 0);
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (; all < 200000; all++)
+        emit(1, all);
+    limit.rlim_cur = RLIM_INFINITY;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    for (uint64_t begun = now_ns(); now_ns() - begun < 200000000; all++)
+        emit(1, all);
+    end(&trace, &seen);
+    printf("    %d signals, %llu gaps\n", xfsz, (unsigned long long)seen.gaps);
+    CHECK(!xfsz && trace.lost > 100000 && total(&seen) + trace.lost == all);
+    /* It goes on once there is room again. */
+    CHECK(seen.gaps == 1 && seen.last[1] == all - 1);
+}
+
+static void full_disk(void)
+{
+    char place[100], at[128];
+    uint64_t all = 0;
+    pid_t child;
+
+    snprintf(place, sizeof(place), "%s/disk", directory);
+    mkdir(place, 0700);
+    if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", place, "tmpfs", 0, "size=512k"))
+        skip("no right to mount a small file system: %s", strerror(errno));
+    /* All of whose threads see it. */
+    child = fork();
+    if (child) {
+        wait_for(child);
+        return;
+    }
+    snprintf(at, sizeof(at), "%s/trace", place);
+    begin_at(at, RCUTRACE_DROP_NEWEST, 65536, 1000, 0);
+    for (; all < 200000; all++)
+        emit(1, all);
+    end(&trace, &seen);
+    CHECK(trace.lost > 100000 && total(&seen) + trace.lost == all && total(&seen) > 5000);
+}
+
+/* ---- forks ------------------------------------------------------------------------------------ */
+
+extern pid_t _Fork(void);
+
+static pid_t raw_clone(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static void fork_by(pid_t (*how)(void))
+{
+    pid_t child, grandchild;
+
+    begin(RCUTRACE_DROP_NEWEST, 16384, 10000, 0);
+    for (uint64_t i = 0; i < 10; i++)
+        emit(1, i);
+    child = how();
+    if (!child) {
+        for (uint64_t i = 0; i < 10000; i++)
+            CHECK(emit(2, i) == RECORDED);
+        grandchild = how();
+        if (!grandchild) {
+            for (uint64_t i = 0; i < 10000; i++)
+                CHECK(emit(3, i) == RECORDED);
+            _exit(0);
+        }
+        wait_for(grandchild);
+        _exit(0);
+    }
+    for (uint64_t i = 10; i < 10000; i++)
+        CHECK(emit(1, i) == RECORDED);
+    wait_for(child);
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 10000 && seen.count[2] == 10000 && seen.count[3] == 10000);
+    CHECK(!seen.gaps && !trace.lost && seen.processes == 3);
+    CHECK(seen.pids[1] == (uint32_t)getpid() && seen.pids[2] == (uint32_t)child &&
+          seen.pids[3] != seen.pids[2]);
+    CHECK(seen.types == 3 * 4);
+    for (int i = 0; i < 3; i++)
+        if (seen.images[i] >> 32 == (uint32_t)child)
+            CHECK(!strcmp(seen.why[i], "fork") && seen.parents[i] >> 32 == (uint32_t)getpid());
+}
+
+static void ordinary_fork(void)
+{
+    fork_by(fork);
+}
+
+static void fork_without_handlers(void)
+{
+    fork_by(_Fork);
+}
+
+static void raw_clone_as_fork(void)
+{
+    fork_by(raw_clone);
+}
+
+static void fork_in_a_writer(void)
+{
+    uint64_t *word;
+    pid_t child;
+
+    begin(RCUTRACE_DROP_NEWEST, 16384, 10000, 0);
+    emit(1, 0);
+    rcu_read_lock_notrace();
+    word = rcutrace_reserve(&events[NUMBER], 3);
+    child = fork();
+    word[0] = child ? 1 : 2;
+    word[1] = 1;
+    word[2] = check_word(word[0], 1);
+    rcutrace_commit(word);
+    rcu_read_unlock_notrace();
+    if (!child) {
+        for (uint64_t i = 0; i < 10000; i++)
+            CHECK(emit(3, i) == RECORDED);
+        _exit(0);
+    }
+    wait_for(child);
+    for (uint64_t i = 2; i < 1000; i++)
+        emit(1, i);
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 1000 && !seen.count[2] && seen.count[3] == 10000 && !seen.gaps);
+    CHECK(seen.processes == 2);
+}
+
+static char **arguments;
+
+static void vforked(void)
+{
+    volatile uint64_t i;
+    pid_t child;
+
+    begin(RCUTRACE_DROP_NEWEST, 4096, 10000, 0);
+    for (i = 0; i < 1000; i++)
+        CHECK(emit(1, i) == RECORDED);
+    child = vfork();
+    if (!child) {
+        for (; i < 2000; i++)
+            emit(1, i);
+        _exit(0);
+    }
+    wait_for(child);
+    for (; i < 3000; i++)
+        CHECK(emit(1, i) == RECORDED);
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 3000 && !seen.gaps && seen.processes == 1 && !trace.lost);
+}
+
+/* ---- threads ---------------------------------------------------------------------------------- */
+
+static void *write_one(void *argument)
+{
+    CHECK(emit(1, (uint64_t)(uintptr_t)argument) == RECORDED);
+    return NULL;
+}
+
+static void short_threads(void)
+{
+    begin(RCUTRACE_DROP_NEWEST, 65536, 10000, 0);
+    for (uintptr_t i = 0; i < 20000; i += 2) {
+        pthread_t one = start(write_one, (void *)i), two = start(write_one, (void *)(i + 1));
+
+        pthread_join(one, NULL);
+        pthread_join(two, NULL);
+    }
+    seen.any_order = true;
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 20000 && !trace.lost);
+    /* 112 bytes each: context, name, event. */
+    CHECK(trace.chunks < 20000 * 112 / 65536 + 8);
+}
+
+static pthread_key_t last_key;
+
+static void write_late(void *left)
+{
+    for (int i = 0; i < 5; i++)
+        CHECK(emit(1, 0) == RECORDED);
+    if ((uintptr_t)left > 1)
+        pthread_setspecific(last_key, (char *)left - 1);
+}
+
+static void *end_late(void *unused)
+{
+    CHECK(emit(1, 0) == RECORDED);
+    pthread_setspecific(last_key, (void *)4);
+    return unused;
+}
+
+static void events_after_the_destructor(void)
+{
+    pthread_key_create(&last_key, write_late);
+    begin(RCUTRACE_DROP_NEWEST, 16384, 10000, 0);
+    for (int i = 0; i < 1000; i++)
+        pthread_join(start(end_late, NULL), NULL);
+    seen.any_order = true;
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 1000 * (1 + 4 * 5) && !trace.lost && trace.chunks < 60);
+}
+
+/* ---- attaching -------------------------------------------------------------------------------- */
+
+static void sessions_under_fire(void)
+{
+    char paths[2][128];
+    pthread_t threads[2];
+    uint64_t events_in_all = 0;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+    sigaction(SIGUSR2, &action, NULL);
+    for (int i = 0; i < 2; i++)
+        snprintf(paths[i], sizeof(paths[i]), "%s/trace%d.%d", directory, i, (int)getpid());
+    begin_at(paths[0], RCUTRACE_DROP_NEWEST, 16384, 100000, 0);
+    for (uintptr_t i = 0; i < 2; i++)
+        threads[i] = start(write_in_storm, (void *)(i + 1));
+    for (int round = 0; round < 40; round++) {
+        sleep_ms(20);
+        CHECK(!strcmp(request("detach\ttest"), "ok"));
+        memset(&seen, 0, sizeof(seen));
+        seen.any_order = true;
+        read_trace(path, &trace, look, &seen);
+        events_in_all += total(&seen) + trace.lost;
+        snprintf(path, sizeof(path), "%s", paths[round & 1]);
+        if (round % 4 < 2 || round == 39)
+            make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 100000, 0);
+        else
+            events_in_all = 0; /* the same file again */
+        if (strcmp(request("attach\ttest\t%s", path), "ok"))
+            fail("round %d", round);
+    }
+    sleep_ms(10);
+    stop = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    seen.any_order = true;
+    end(&trace, &seen);
+    for (int i = 0; i < 2; i++)
+        unlink(paths[i]);
+    CHECK(total(&seen) > 0);
+    printf("    %llu in the last rounds\n", (unsigned long long)events_in_all);
+}
+
+/* Each event is in the file that was attached when it was produced. */
+static void nothing_lost_between_sessions(void)
+{
+    pthread_t thread;
+    uint64_t all = 0, lost = 0;
+
+    thread = start(write_in_storm, (void *)1);
+    signal(SIGUSR2, SIG_IGN);
+    for (int round = 0; round < 30; round++) {
+        begin(RCUTRACE_DROP_NEWEST, 4096 << round % 5, 100000, 0);
+        sleep_ms(10);
+        CHECK(!strcmp(request("detach\ttest"), "ok"));
+        memset(&seen, 0, sizeof(seen));
+        read_trace(path, &trace, look, &seen);
+        unlink(path);
+        CHECK(!seen.gaps);
+        all += total(&seen);
+        lost += trace.lost;
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+    printf("    %llu produced, %llu recorded\n", (unsigned long long)produced[1],
+           (unsigned long long)all);
+    CHECK(produced[1] == all + lost && all > 10000);
+}
+
+static void expect(const char *said, const char *beginning)
+{
+    if (strncmp(said, beginning, strlen(beginning)))
+        fail("expected \"%s\", heard \"%s\"", beginning, said);
+}
+
+static void control_requests(void)
+{
+    static char garbage[8200];
+    char other_path[140], text[256];
+    int silent;
+    uint64_t begun;
+
+    begin(RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+    emit(1, 0);
+    snprintf(text, sizeof(text), "ok\tpid=%d\timage=", (int)getpid());
+    expect(request("status"), text);
+    CHECK(strstr(request("status"), "\ttest=attached\tother=detached\tbytes="));
+    CHECK(strstr(request("status"), path));
+    expect(request("attach\tnonsense\t%s", path), "error\tthere is no tracer 'nonsense'");
+    expect(request("attach\ttest,\t%s", path), "error\tthere is no tracer ''");
+    expect(request("attach\ttest\trelative"), "error\t");
+    expect(request("attach\ttest"), "error\t");
+    expect(request("attach"), "error\t");
+    expect(request("attach\ttest\t%s\tstack=x", path), "error\tstack=");
+    expect(request("attach\ttest\t%s\tstack=1000", path), "error\tstack=");
+    expect(request("detach\tnonsense"), "error\t");
+    expect(request("detach"), "error\t");
+    expect(request("status\tx"), "error\t");
+    expect(request("%s", ""), "error\t");
+    memset(garbage, 'x', sizeof(garbage));
+    expect(request_bytes(getpid(), garbage, sizeof(garbage)), "error\t");
+    expect(request_bytes(getpid(), "sta\0tus\n", 8), "error\t");
+    /* One who says nothing holds up the others for a second, no more. */
+    silent = dial(getpid());
+    begun = now_ns();
+    expect(request("status"), "ok");
+    CHECK(now_ns() - begun > 500000000 && now_ns() - begun < 5000000000);
+    close(silent);
+    snprintf(other_path, sizeof(other_path), "%s.other", path);
+    make_trace(other_path, RCUTRACE_DROP_NEWEST, 4096, 10, 0);
+    expect(request("attach\ttest\t%s", other_path), "error\tanother file is being recorded");
+    expect(request("attach\tother\t%s\tstack=7", path), "ok");
+    CHECK(rcutrace_stack_depth == 7);
+    expect(request("detach\tother"), "ok");
+    CHECK(attached);
+    expect(request("detach\ttest"), "ok");
+    expect(request("detach\ttest"), "ok");
+    /* What is none of ours. */
+    if (!geteuid()) {
+        CHECK(!chown(other_path, 12345, 0));
+        expect(request("attach\ttest\t%s", other_path), "error\t");
+        CHECK(strstr(request("attach\ttest\t%s", other_path), "another user's"));
+    }
+    unlink(other_path);
+    expect(request("attach\ttest\t%s", other_path), "error\t");
+    CHECK(!symlink(path, other_path));
+    expect(request("attach\ttest\t%s", other_path), "error\t");
+    unlink(other_path);
+    CHECK(!mkfifo(other_path, 0600));
+    expect(request("attach\ttest\t%s", other_path), "error\t");
+    unlink(other_path);
+    make_trace(other_path, RCUTRACE_DROP_NEWEST, 5000, 10, 0);
+    CHECK(strstr(request("attach\ttest\t%s", other_path), "makes no sense"));
+    CHECK(!truncate(other_path, 0) && !truncate(other_path, 8192));
+    CHECK(strstr(request("attach\ttest\t%s", other_path), "not a trace file"));
+    unlink(other_path);
+    attach_error = -EPERM;
+    CHECK(strstr(request("attach\ttest\t%s", path), "test does not attach"));
+    attach_error = 0;
+    CHECK(!attached);
+    expect(request("status"), "ok");
+    unlink(path);
+}
+
+static void all_descriptors_closed(void)
+{
+    begin(RCUTRACE_DROP_NEWEST, 4096, 10000, 0);
+    for (uint64_t i = 0; i < 20000; i++) {
+        if (i == 5000)
+            for (int fd = 3; fd < 1024; fd++)
+                close(fd);
+        /* Somebody else's files under these numbers now. */
+        if (i == 10000)
+            for (int j = 0; j < 400; j++)
+                CHECK(open("/dev/null", O_RDWR) >= 0);
+        CHECK(emit(1, i) == RECORDED);
+    }
+    /* It looks for its socket every 100 ms. */
+    sleep_ms(500);
+    CHECK(!strncmp(request("status"), "ok", 2));
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 20000 && !trace.lost);
+}
+
+/* No path leads there any more: the descriptor serves. */
+static void file_renamed(void)
+{
+    char aside[140];
+
+    begin(RCUTRACE_DROP_NEWEST, 4096, 10000, 0);
+    emit(1, 0);
+    snprintf(aside, sizeof(aside), "%s.aside", path);
+    CHECK(!rename(path, aside));
+    for (uint64_t i = 1; i < 20000; i++)
+        CHECK(emit(1, i) == RECORDED);
+    CHECK(!rename(aside, path));
+    end(&trace, &seen);
+    CHECK(seen.count[1] == 20000 && !trace.lost);
+}
+
+static void errno_untouched(void)
+{
+    begin(RCUTRACE_DROP_NEWEST, 4096, 20, 0);
+    for (uint64_t i = 0; i < 20000; i++) {
+        errno = 4242;
+        emit(1, i);
+        CHECK(errno == 4242);
+    }
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    unlink(path);
+}
+
+/* ---- the environment -------------------------------------------------------------------------- */
+
+/* This program again, as `how`, in an environment of these. */
+static pid_t run_self(const char *how, int err, const char *const *environment)
+{
+    pid_t child = fork();
+
+    if (child)
+        return child;
+    for (; *environment; environment += 2)
+        setenv(environment[0], environment[1], 1);
+    unsetenv("RCUTRACE_IMAGE");
+    if (err >= 0)
+        dup2(err, 2);
+    execl("/proc/self/exe", arguments[0], "--as", how, NULL);
+    _exit(99);
+}
+
+static void started_by_environment(void)
+{
+    const char *environment[] = {"RCUTRACE_FILE", path, "RCUTRACE_STACK", "12", NULL};
+
+    snprintf(path, sizeof(path), "%s/trace.%d", directory, (int)getpid());
+    make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+    wait_for(run_self("writer", -1, environment));
+    read_trace(path, &trace, look, &seen);
+    CHECK(seen.count[1] == 100 && !seen.gaps && seen.exits == 1 && seen.processes == 2);
+    CHECK(!strcmp(seen.why[0], "start") && !strcmp(seen.why[1], "exec"));
+    CHECK(seen.parents[1] == seen.images[0] && seen.states == 4);
+    unlink(path);
+}
+
+static void not_followed(void)
+{
+    const char *environment[] = {"RCUTRACE_FILE", path, "RCUTRACE_FOLLOW", "0", NULL};
+
+    snprintf(path, sizeof(path), "%s/trace.%d", directory, (int)getpid());
+    make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+    wait_for(run_self("unfollowed", -1, environment));
+    read_trace(path, &trace, look, &seen);
+    CHECK(seen.count[1] == 1 && seen.processes == 1 && !seen.count[2] && !trace.lost);
+    unlink(path);
+}
+
+static void complaint(const char *name, const char *value, const char *says)
+{
+    const char *environment[] = {name, value, NULL};
+    char text[2000] = "";
+    size_t used = 0;
+    ssize_t got;
+    pid_t child;
+    int both[2];
+
+    CHECK(!pipe(both));
+    child = run_self("nothing", both[1], environment);
+    close(both[1]);
+    while ((got = read(both[0], text + used, sizeof(text) - 1 - used)) > 0)
+        used += (size_t)got;
+    close(both[0]);
+    wait_for(child);
+    if (!strstr(text, says) || strncmp(text, "rcutrace: ", 10) || strchr(text, '\n') != text + used - 1)
+        fail("%s=%s: it said \"%s\"", name, value, text);
+}
+
+static void bad_environment(void)
+{
+    char file[100];
+
+    complaint("RCUTRACE_FOLLOW", "2", "neither 0 nor 1");
+    complaint("RCUTRACE_CONTROL", "yes", "neither 0 nor 1");
+    complaint("RCUTRACE_STACK", "-1", "not a number");
+    complaint("RCUTRACE_TOGGLE_MS", "10ms", "not a number");
+    complaint("RCUTRACE_FILE", "trace", "not an absolute path");
+    complaint("RCUTRACE_FILE", "/nonexistent/trace", "No such file");
+    complaint("RCUTRACE_FILE", "/", "nothing is recorded");
+    complaint("RCUTRACE_FILE", "/dev/null", "not a regular file");
+    snprintf(file, sizeof(file), "%s/empty", directory);
+    close(open(file, O_CREAT | O_WRONLY, 0600));
+    complaint("RCUTRACE_FILE", file, "not a trace file");
+    if (!geteuid()) {
+        CHECK(!chown(file, 12345, 0));
+        complaint("RCUTRACE_FILE", file, "another user's");
+    }
+    unlink(file);
+}
+
+static int be(const char *how)
+{
+    bool second = getenv("SECOND");
+    pid_t child;
+
+    if (!strcmp(how, "writer")) {
+        CHECK(attached && rcutrace_stack_depth == 12);
+        for (uint64_t i = 0; i < 50; i++)
+            emit(1, i + (second ? 50 : 0));
+        if (!second) {
+            setenv("SECOND", "1", 1);
+            execl("/proc/self/exe", arguments[0], "--as", how, NULL);
+            return 98;
+        }
+    } else if (!strcmp(how, "unfollowed")) {
+        CHECK(attached && !getenv("RCUTRACE_FILE") && !getenv("LD_PRELOAD"));
+        emit(1, 0);
+        child = fork();
+        if (!child) {
+            for (uint64_t i = 0; i < 1000; i++)
+                emit(2, i);
+            _exit(0);
+        }
+        wait_for(child);
+    }
+    return 0;
+}
+
+/* ---- stacks, and what it costs ---------------------------------------------------------------- */
+
+__attribute__((noinline)) static unsigned deeper(uint64_t *frames, unsigned most, unsigned skip,
+                                                 unsigned levels)
+{
+    unsigned count = levels ? deeper(frames, most, skip, levels - 1)
+                            : rcutrace_stack(frames, most, skip);
+
+    __asm__ volatile("" : : : "memory");
+    return count;
+}
+
+static void stacks(void)
+{
+    uint64_t frames[20], fewer[20];
+    uintptr_t here = (uintptr_t)deeper;
+
+    CHECK(deeper(frames, 20, 0, 5) >= 7);
+    /* The innermost is the caller. */
+    for (int i = 0; i < 6; i++)
+        CHECK(frames[i] > here && frames[i] < here + 200);
+    CHECK(deeper(fewer, 3, 2, 5) == 3);
+    CHECK(fewer[0] == frames[2] && fewer[2] == frames[4]);
+    CHECK(deeper(fewer, 0, 0, 0) == 0);
+}
+
+enum { ROUNDS = 4000000 };
+
+static double measure(void)
+{
+    uint64_t begun = now_ns();
+
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        uint64_t *word = rcutrace_reserve(&events[TINY], 1);
+
+        if (word) {
+            *word = i;
+            rcutrace_commit(word);
+        }
+    }
+    return (double)(now_ns() - begun) / ROUNDS;
+}
+
+static void cost(void)
+{
+    double clock, newest, again, small = 1e9;
+    uint64_t begun, sum = 0;
+
+    begin(RCUTRACE_DROP_NEWEST, RCUTRACE_CHUNK_DEFAULT, 100000, 0);
+    begun = now_ns();
+    for (int i = 0; i < ROUNDS; i++)
+        sum += rcutrace_clock();
+    clock = (double)(now_ns() - begun) / ROUNDS + (sum == 42);
+    rcu_read_lock_notrace();
+    newest = measure();
+    rcu_read_unlock_notrace();
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    begin(RCUTRACE_OVERWRITE, RCUTRACE_CHUNK_DEFAULT, 0, 2);
+    rcu_read_lock_notrace();
+    again = measure();
+    again = measure();
+    rcu_read_unlock_notrace();
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    /* A chunk that is in the cache and never ends: the instructions alone. */
+    begin(RCUTRACE_DROP_NEWEST, RCUTRACE_CHUNK_DEFAULT, 100000, 0);
+    emit(1, 0);
+    rcu_read_lock_notrace();
+    for (int round = 0; round < 2000; round++) {
+        uintptr_t place = rcutrace_thread.next;
+        double took;
+
+        if (rcutrace_thread.end - place < 60000) {
+            emit_long(1, 0, 200);
+            continue;
+        }
+        begun = now_ns();
+        for (int i = 0; i < 1000; i++) {
+            uint64_t *word = rcutrace_reserve(&events[TINY], 1);
+
+            *word = (uint64_t)i;
+            rcutrace_commit(word);
+        }
+        took = (double)(now_ns() - begun) / 1000;
+        if (took < small)
+            small = took;
+        rcutrace_thread.next = rcutrace_thread.committed = place;
+    }
+    rcu_read_unlock_notrace();
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    unlink(path);
+    printf("    ns an event of one integer: %.1f with new chunks, %.1f overwriting, %.1f without a "
+           "change of chunks; of these the clock %.1f\n",
+           newest, again, small, clock);
+}
+
+static const struct scenario scenarios[] = {
+    SCENARIO(one_thread),
+    SCENARIO(four_threads),
+    SCENARIO(storm_of_handlers),
+    SCENARIO(killed_at_any_moment),
+    SCENARIO(drop_newest),
+    SCENARIO(overwrite),
+    SCENARIO(file_size_limit),
+    SCENARIO(full_disk),
+    SCENARIO(ordinary_fork),
+    SCENARIO(fork_without_handlers),
+    SCENARIO(raw_clone_as_fork),
+    SCENARIO(fork_in_a_writer),
+    SCENARIO(vforked),
+    SCENARIO(short_threads),
+    SCENARIO(events_after_the_destructor),
+    SCENARIO(sessions_under_fire),
+    SCENARIO(nothing_lost_between_sessions),
+    SCENARIO(control_requests),
+    SCENARIO(all_descriptors_closed),
+    SCENARIO(file_renamed),
+    SCENARIO(errno_untouched),
+    SCENARIO(started_by_environment),
+    SCENARIO(not_followed),
+    SCENARIO(bad_environment),
+    SCENARIO(stacks),
+    SCENARIO(cost),
+};
+
+int main(int argc, char **argv)
+{
+    const char *given = getenv("RECORD_TEST_DIRECTORY");
+    pid_t child;
+    int status;
+
+    arguments = argv;
+    if (!given) {
+        /* Again, with the control sockets in a directory of ours. */
+        snprintf(directory, sizeof(directory), "%s/record.XXXXXX",
+                 access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
+        if (!mkdtemp(directory))
+            return FAIL;
+        setenv("RECORD_TEST_DIRECTORY", directory, 1);
+        setenv("XDG_RUNTIME_DIR", directory, 1);
+        setenv("LC_ALL", "C", 1);
+        child = fork();
+        if (!child) {
+            execv("/proc/self/exe", argv);
+            _exit(FAIL);
+        }
+        if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+            status = FAIL << 8;
+        child = vfork();
+        if (!child) {
+            execlp("rm", "rm", "-rf", directory, NULL);
+            _exit(FAIL);
+        }
+        waitpid(child, NULL, 0);
+        return WEXITSTATUS(status);
+    }
+    snprintf(directory, sizeof(directory), "%s", given);
+    rcutrace_add_tracer(&tracer);
+    rcutrace_add_tracer(&other);
+    if (argc > 2 && !strcmp(argv[1], "--as"))
+        return be(argv[2]);
+    return RUN_SCENARIOS("record", scenarios, argc, argv);
+}

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The control socket, and the one thread of the recorder's in each process: it answers requests, looks
+ * whether new files are mapped, and toggles.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "recorder.h"
+
+bool control_wanted;
+unsigned control_toggle_ms;
+
+enum {
+    HIGH_FD = 200,
+    WATCH_MS = 100,     /* between two looks while something is recorded */
+    IDLE_MS = 500,      /* and while nothing is */
+    REQUEST_MS = 1000,
+    REQUEST_SIZE = 8192,
+    REFRESH_MS = 3600000,
+};
+
+/* The socket. The descriptor is believed only if it is still what it was. */
+static struct {
+    int fd;
+    dev_t device;
+    ino_t inode;
+    struct sockaddr_un address; /* empty path: there is none */
+} listening = {.fd = -1};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- the end of the main thread --------------------------------------------------------------- */
+
+/* A process whose main thread has called pthread_exit ends with its last other thread: that must
+ * not be ours. The main thread's destructor tells; it runs in no other way of ending. */
+static bool main_has_left;
+static pthread_key_t main_key;
+
+static void on_main_exit(void *unused)
+{
+    (void)unused;
+    __atomic_store_n(&main_has_left, true, __ATOMIC_RELAXED);
+}
+
+/* Beside us there is only what is left of the main thread. */
+static bool is_last_thread(void)
+{
+    struct stat tasks;
+
+    return __atomic_load_n(&main_has_left, __ATOMIC_RELAXED) && !stat("/proc/self/task", &tasks) &&
+           tasks.st_nlink == 2 + 2;
+}
+
+/* ---- the socket ------------------------------------------------------------------------------- */
+
+static bool is_ours(void)
+{
+    struct stat file;
+
+    return listening.fd >= 0 && !fstat(listening.fd, &file) && file.st_dev == listening.device &&
+           file.st_ino == listening.inode;
+}
+
+/* A directory of this user's, closed to others. */
+static bool make_directory(char *path, size_t size)
+{
+    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+    struct stat directory;
+    int length;
+
+    if (runtime && *runtime == '/')
+        length = snprintf(path, size, "%s/rcutrace", runtime);
+    else
+        length = snprintf(path, size, "/tmp/rcutrace-%u", (unsigned)geteuid());
+    if (length >= (int)size - 12)
+        return false;
+    if (mkdir(path, 0700) && errno != EEXIST)
+        return false;
+    return !lstat(path, &directory) && S_ISDIR(directory.st_mode) &&
+           directory.st_uid == geteuid() && !(directory.st_mode & 077);
+}
+
+/* Whether somebody answers there: another process, of another PID namespace with the same /tmp. */
+static bool is_answered(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool answered;
+
+    if (fd < 0)
+        return true;
+    answered = !connect(fd, (const struct sockaddr *)address, sizeof(*address)) || errno == EAGAIN;
+    close(fd);
+    return answered;
+}
+
+static void open_socket(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char directory[sizeof(address.sun_path)];
+    struct stat file;
+    int fd, high;
+
+    listening.fd = -1;
+    if (!make_directory(directory, sizeof(directory)))
+        return;
+    if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/%u", directory, process.pid) >=
+        (int)sizeof(address.sun_path))
+        return;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (high >= 0) {
+        close(fd);
+        fd = high;
+    }
+    /* Left there by a dead process, or by this one whose descriptor the program has closed. */
+    if (fd >= 0 && !is_answered(&address))
+        unlink(address.sun_path);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) || listen(fd, 8) ||
+        fstat(fd, &file)) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    listening.device = file.st_dev;
+    listening.inode = file.st_ino;
+    listening.address = address;
+    listening.fd = fd;
+}
+
+/* ---- requests --------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 3, 4))) static void answer(char *text, size_t size, const char *format,
+                                                         ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, size, format, list);
+    va_end(list);
+}
+
+/* The session of that file: the one there is, or a new one if nothing is attached to another. */
+static bool have_session(const char *path, char *why, size_t size)
+{
+    struct stat file;
+
+    if (session_current && *path == '/' && !stat(path, &file) &&
+        file.st_dev == session_current->device && file.st_ino == session_current->inode)
+        return true;
+    if (session_current && tracers_any_attached()) {
+        snprintf(why, size, "another file is being recorded: %.200s", session_current->path);
+        return false;
+    }
+    maps_renew(true);
+    session_close();
+    process.why = "attach";
+    if (!session_open(path, why, size))
+        return false;
+    record_announce();
+    return true;
+}
+
+static void serve_attach(char *names, char *text, size_t size)
+{
+    char *path = names ? strchr(names, '\t') : NULL, *stack, *end = NULL, why[512];
+    unsigned long depth = 0;
+
+    if (!path) {
+        answer(text, size, "error\tattach what, to which file?");
+        return;
+    }
+    *path++ = 0;
+    stack = strchr(path, '\t');
+    if (stack) {
+        *stack++ = 0;
+        if (!strncmp(stack, "stack=", 6) && stack[6] >= '0' && stack[6] <= '9')
+            depth = strtoul(stack + 6, &end, 10);
+        if (!end || *end || depth > RCUTRACE_MOST_FRAMES) {
+            answer(text, size, "error\tstack= takes a number from 0 to %d", RCUTRACE_MOST_FRAMES);
+            return;
+        }
+    }
+    /* What is refused shall leave nothing behind. */
+    if (!tracers_known(names, why, sizeof(why)) || !have_session(path, why, sizeof(why))) {
+        answer(text, size, "error\t%s", why);
+        return;
+    }
+    if (stack)
+        __atomic_store_n(&rcutrace_stack_depth, (unsigned)depth, __ATOMIC_RELAXED);
+    if (tracers_attach(names, why, sizeof(why))) {
+        if (!tracers_any_attached())
+            session_close();
+        answer(text, size, "error\t%s", why);
+        return;
+    }
+    session_mark_time(session_current);
+    answer(text, size, "ok");
+}
+
+static void serve_detach(const char *names, char *text, size_t size)
+{
+    char why[512];
+
+    if (!names || strchr(names, '\t')) {
+        answer(text, size, "error\tdetach what?");
+    } else if (tracers_detach(names, why, sizeof(why))) {
+        answer(text, size, "error\t%s", why);
+    } else {
+        if (!tracers_any_attached())
+            session_close();
+        else
+            session_mark_time(session_current);
+        answer(text, size, "ok");
+    }
+}
+
+static void serve_status(char *text, size_t size)
+{
+    struct session *session = session_current;
+    char tracers[2048];
+
+    tracers_status(tracers, sizeof(tracers));
+    answer(text, size, "ok\tpid=%u\timage=%llu\tfile=%s%s\tbytes=%llu\tlost=%llu", process.pid,
+           (unsigned long long)process.image, session ? session->path : "", tracers,
+           session ? (unsigned long long)session_bytes(session) : 0,
+           session ? (unsigned long long)__atomic_load_n(&session->header->lost, __ATOMIC_RELAXED)
+                   : 0);
+}
+
+static void serve(char *request, char *text, size_t size)
+{
+    char *arguments = strchr(request, '\t');
+
+    if (arguments)
+        *arguments++ = 0;
+    if (!strcmp(request, "attach"))
+        serve_attach(arguments, text, size);
+    else if (!strcmp(request, "detach"))
+        serve_detach(arguments, text, size);
+    else if (!strcmp(request, "status") && !arguments)
+        serve_status(text, size);
+    else
+        answer(text, size, "error\tno such request: attach, detach, status");
+}
+
+/* Reads one line. False: none came in time, or it is too long, or has a NUL in it. */
+static bool read_request(int fd, char *request, size_t size)
+{
+    uint64_t until = now_ms() + REQUEST_MS;
+    size_t used = 0;
+
+    while (used < size) {
+        struct pollfd waiting = {fd, POLLIN, 0};
+        uint64_t now = now_ms();
+        ssize_t got;
+        char *end;
+
+        if (now >= until || poll(&waiting, 1, (int)(until - now)) <= 0)
+            return false;
+        got = recv(fd, request + used, size - used, MSG_DONTWAIT);
+        if (got <= 0)
+            return false;
+        end = memchr(request + used, '\n', (size_t)got);
+        used += (size_t)got;
+        if (end) {
+            *end = 0;
+            return strlen(request) == (size_t)(end - request);
+        }
+    }
+    return false;
+}
+
+static void serve_client(int fd)
+{
+    static char request[REQUEST_SIZE], text[REQUEST_SIZE];
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ||
+        (peer.uid != geteuid() && peer.uid != 0))
+        answer(text, sizeof(text) - 1, "error\tnot your process");
+    else if (!read_request(fd, request, sizeof(request)))
+        answer(text, sizeof(text) - 1, "error\tno request of one line within a second");
+    else {
+        pthread_mutex_lock(&recorder_lock);
+        serve(request, text, sizeof(text) - 1);
+        pthread_mutex_unlock(&recorder_lock);
+    }
+    strcat(text, "\n");
+    send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void accept_client(void)
+{
+    int fd = is_ours() ? accept4(listening.fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+    if (high >= 0) {
+        close(fd);
+        fd = high;
+    }
+    if (fd < 0)
+        return;
+    serve_client(fd);
+    close(fd);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------- */
+
+/* Waits for a client. A socket that the program has closed is made anew. */
+static void wait_for_client(uint64_t ms)
+{
+    struct pollfd waiting = {-1, POLLIN, 0};
+
+    if (control_wanted && !is_ours()) {
+        pthread_mutex_lock(&recorder_lock);
+        open_socket();
+        pthread_mutex_unlock(&recorder_lock);
+    }
+    waiting.fd = listening.fd;
+    if (poll(&waiting, 1, (int)ms) > 0 && waiting.revents & POLLIN)
+        accept_client();
+    else if (waiting.revents)
+        listening.fd = -1;
+}
+
+/* What is due, with the lock. The ring is given back each time: others make better use of it. */
+static void look_after(uint64_t now, uint64_t *toggle, uint64_t *refresh)
+{
+    pthread_mutex_lock(&recorder_lock);
+    if (session_current)
+        maps_renew(false);
+    if (control_toggle_ms && now >= *toggle) {
+        tracers_toggle();
+        *toggle = now + control_toggle_ms;
+    }
+    /* A record has the low 48 bits of its time alone: no chunk may go on for half of that round
+     * without a CONTEXT. */
+    if (now >= *refresh) {
+        process_renew_generation();
+        *refresh = now + REFRESH_MS;
+    }
+    record_leave();
+    pthread_mutex_unlock(&recorder_lock);
+}
+
+static void *control(void *unused)
+{
+    uint64_t now = now_ms(), toggle = now + control_toggle_ms, refresh = now + REFRESH_MS;
+
+    (void)unused;
+    rcutrace_begin_own();
+    prctl(PR_SET_NAME, "rcutrace");
+    while (!is_last_thread()) {
+        uint64_t ms = session_current ? WATCH_MS : IDLE_MS;
+
+        if (control_toggle_ms && toggle < now + ms)
+            ms = toggle > now ? toggle - now : 0;
+        wait_for_client(ms);
+        now = now_ms();
+        look_after(now, &toggle, &refresh);
+    }
+    pthread_mutex_lock(&recorder_lock);
+    control_finish();
+    pthread_mutex_unlock(&recorder_lock);
+    return NULL;
+}
+
+/* With all signals blocked, which the thread inherits. Where no thread can be had, nobody answers;
+ * recording does not depend on it. */
+static void start_thread(void)
+{
+    const size_t stack = 256 * 1024;
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    if ((!control_wanted && !control_toggle_ms) || pthread_attr_init(&attributes))
+        return;
+    main_has_left = false;
+    pthread_setspecific(main_key, &main_key);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack);
+    if (pthread_create(&thread, &attributes, control, NULL) == EINVAL) {
+        /* A program with a large thread-local segment, for which the stack is too small. */
+        pthread_attr_destroy(&attributes);
+        if (pthread_attr_init(&attributes))
+            return;
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        pthread_create(&thread, &attributes, control, NULL);
+    }
+    pthread_attr_destroy(&attributes);
+}
+
+void control_start(void)
+{
+    pthread_key_create(&main_key, on_main_exit);
+    start_thread();
+}
+
+void control_after_fork(void)
+{
+    if (is_ours())
+        close(listening.fd);
+    listening.fd = -1;
+    listening.address.sun_path[0] = 0;
+    start_thread();
+}
+
+void control_finish(void)
+{
+    if (listening.address.sun_path[0])
+        unlink(listening.address.sun_path);
+    listening.address.sun_path[0] = 0;
+    if (is_ours())
+        close(listening.fd);
+    listening.fd = -1;
+    control_wanted = false;
+}

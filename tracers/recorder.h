@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The recorder's parts, and what they need of each other.
+ *
+ * record.c    a thread's ring: the slow half of reserve and commit; runs in any context
+ * session.c   the file: opened, checked, its chunks mapped
+ * process.c   start, fork and exit; which image this is; what it says of itself in the file
+ * maps.c      the mapped files
+ * tracers.c   the tracers: made known, attached, detached
+ * control.c   the control socket and its thread
+ * stack.c     call stacks
+ * sys.h       system calls
+ *
+ * A session is a file that is recorded to. One at a time is current; it is replaced, and its mappings
+ * are undone, under RCU: who uses them is in a read-side section. What else changes (tracers, sessions,
+ * maps) changes under recorder_lock.
+ *
+ * The process's generation changes whenever threads must look again: with the session, and in a forked
+ * child, where the kernel wipes it.
+ */
+#ifndef RCUTRACE_RECORDER_H
+#define RCUTRACE_RECORDER_H
+
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/types.h>
+
+#include <rcu_notrace.h>
+
+#include "format.h"
+#include "rcutrace.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* ---- sessions -------------------------------------------------------------------------------- */
+
+enum { MOST_RINGS = 65536 };
+
+/* A thread's, or nobody's and on one of the session's two stacks. Never freed before the session. */
+struct ring {
+    uintptr_t chunk;      /* mapped; 0: none */
+    uintptr_t next, end;  /* nobody's: where to go on, and where the populated part ends */
+    uint64_t index;       /* the chunk's in the file */
+    uint32_t chunks;      /* overwrite: how many it has */
+    uint32_t tid;         /* the last CONTEXT's */
+    uint32_t pending;     /* bytes that a passing writer has reserved */
+    uint32_t below;       /* on a stack: the next one's number, from 1 */
+};
+
+struct session {
+    struct rcutrace_header *header;
+    uint32_t serial;
+    uint32_t chunk_size, mode, thread_chunks;
+    uint64_t chunk_limit;
+    dev_t device;
+    ino_t inode;
+    int fd;               /* kept in case the path fails one day; high, and maybe closed by the program */
+    uint32_t announced;   /* the image is described in the file */
+    uint64_t failed_at;   /* when there was no room last; 0: there was */
+    uint64_t usable;      /* stack of rings that have room; the low half is a number, the other a tag */
+    uint64_t spent;       /* stack of those that have no chunk */
+    uint32_t rings;       /* in use of the array */
+    char path[PATH_MAX];
+    struct ring ring[MOST_RINGS];
+};
+
+/* RCU-protected; NULL: none. */
+extern struct session *session_current;
+
+/* Opens and makes current; on failure NULL, and why. Under the lock. */
+struct session *session_open(const char *path, char *why, size_t size);
+/* Waits for the grace period, then undoes everything. Under the lock. */
+void session_close(void);
+/* In a forked child: nothing of the parent's is used any more. */
+void session_after_fork(void);
+/* Whether it is worth asking for one: cheap. */
+bool session_may_have_chunk(const struct session *session, const struct ring *ring);
+/* The ring's next chunk, mapped and empty. False: there is none. In a section, with all signals blocked. */
+bool session_next_chunk(struct session *session, struct ring *ring);
+/* Populates the chunk further. False: it ends here. */
+bool session_extend(const struct session *session, struct ring *ring);
+/* What this process has recorded in it. */
+uint64_t session_bytes(const struct session *session);
+/* Renews the header's `now`. */
+void session_mark_time(struct session *session);
+
+/* ---- rings ----------------------------------------------------------------------------------- */
+
+enum { MOST_PAYLOAD = 254 * 8 };
+
+struct piece {
+    const void *bytes;
+    size_t size;
+};
+
+/* A record of the recorder's own, cut if it is too long. */
+void record_own(unsigned type, const struct piece *pieces, unsigned count);
+/* Has the image described in the file, if it is not yet. */
+void record_announce(void);
+/* This thread's ring goes to whoever comes next. */
+void record_leave(void);
+/* Once. */
+void record_start(void);
+
+/* ---- the process ----------------------------------------------------------------------------- */
+
+struct process {
+    uint32_t pid;
+    uint64_t image, parent_image;
+    const char *why;
+    char executable[PATH_MAX];
+    char arguments[1024];
+};
+extern struct process process;
+
+/* Wiped in children. */
+extern uint32_t *process_generation;
+
+/* Makes every thread look again. */
+void process_renew_generation(void);
+/* Begins an image if this is a child that nobody told us of. False: another thread is at it. Any context. */
+bool process_begin_child(void);
+/* PROCESS, TYPE and MAP records. */
+void process_announce(void);
+/* One line on standard error. */
+void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Around what the recorder does of its own, with all signals blocked. */
+struct own {
+    sigset_t signals;
+    int error;
+};
+void own_begin(struct own *before);
+void own_end(const struct own *before);
+
+extern pthread_mutex_t recorder_lock;
+
+/* ---- maps ------------------------------------------------------------------------------------ */
+
+/* Looks which files are mapped, and records those that are new, if they may have changed. Under the
+ * lock. */
+void maps_renew(bool surely);
+/* Records all that are known. Any context. */
+void maps_announce(void);
+
+/* ---- tracers --------------------------------------------------------------------------------- */
+
+/* Which ones attach as they become known: a list of names, NULL for all. */
+extern const char *tracers_at_start;
+extern bool tracers_start;
+
+void tracers_announce(void);
+bool tracers_any_attached(void);
+/* Whether all of the names are. Under the lock. */
+bool tracers_known(const char *names, char *why, size_t size);
+/* 0, or an answer for the user in `why`. `names`: separated by commas, or "all". Under the lock. */
+int tracers_attach(const char *names, char *why, size_t size);
+int tracers_detach(const char *names, char *why, size_t size);
+/* Detaches and attaches all that are attached. */
+void tracers_toggle(void);
+/* "TAB name=state" of each. */
+void tracers_status(char *text, size_t size);
+
+/* ---- control --------------------------------------------------------------------------------- */
+
+extern bool control_wanted;
+extern unsigned control_toggle_ms;
+void control_start(void);
+void control_after_fork(void);
+void control_finish(void);
+
+/* ---- call stacks ----------------------------------------------------------------------------- */
+
+/* Of 254 words, a few are for the rest of the event. */
+enum { RCUTRACE_MOST_FRAMES = 240 };
+void stack_start(void);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The file of a session: opened and checked, its chunks handed out and mapped.
+ *
+ * No descriptor is needed between two uses: a thread that wants a chunk opens the file by its path. One
+ * is kept high up for the case that the path fails one day (other rights, another root), and is believed
+ * only after a look at what it is: the program may have closed it and have another file there.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+
+#include "recorder.h"
+#include "sys.h"
+
+struct session *session_current;
+
+/* Out of the way of a program that counts on low numbers. */
+enum { HIGH_FD = 200 };
+
+/* So much of a chunk is populated at a time. */
+enum { STEP = 65536 };
+
+/* Ticks, of either clock some hundredth of a second: no second attempt before, at a disk that is full. */
+#define PATIENCE ((uint64_t)1 << 26)
+
+static uint32_t serial;
+
+/* ---- descriptors ----------------------------------------------------------------------------- */
+
+static bool is_ours(const struct session *session, int fd)
+{
+    struct stat file;
+
+    return fd >= 0 && !sys_fstat(fd, &file) && file.st_dev == session->device &&
+           file.st_ino == session->inode;
+}
+
+static int open_again(const struct session *session)
+{
+    int fd = sys_open(session->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+
+    if (fd >= 0 && is_ours(session, fd))
+        return fd;
+    if (fd >= 0)
+        sys_close(fd);
+    return is_ours(session, session->fd) ? session->fd : -1;
+}
+
+static void close_again(const struct session *session, int fd)
+{
+    if (fd != session->fd)
+        sys_close(fd);
+}
+
+/* ---- chunks ---------------------------------------------------------------------------------- */
+
+static uint64_t place_of(const struct session *session, uint64_t index)
+{
+    return RCUTRACE_HEADER_SIZE + index * session->chunk_size;
+}
+
+/* On a file system without fallocate. */
+static int fill(int fd, uint64_t from, uint64_t size)
+{
+    static const char zeros[4096];
+
+    for (uint64_t done = 0; done < size;) {
+        long wrote = sys_pwrite(fd, zeros, sizeof(zeros), from + done);
+
+        if (wrote <= 0)
+            return wrote ? (int)wrote : -ENOSPC;
+        done += (uint64_t)wrote;
+    }
+    return 0;
+}
+
+/* So that a full disk is an error here and no SIGBUS later. All signals are blocked: some file systems
+ * give up at a pending one. */
+static int allocate(const struct session *session, int fd, uint64_t index)
+{
+    uint64_t from = place_of(session, index), size = session->chunk_size;
+    int error;
+
+    /* Beyond the limit the kernel would send SIGXFSZ. */
+    if (from + size > sys_file_size_limit())
+        return -EFBIG;
+    error = sys_fallocate(fd, 0, from, size);
+    if (error == -EOPNOTSUPP || error == -ENOSYS)
+        error = fill(fd, from, size);
+    return error;
+}
+
+/* An index of a chunk that nobody has had. False: all are used up. */
+static bool take_index(const struct session *session, uint64_t *index)
+{
+    uint64_t *chunks = &session->header->chunks;
+    bool limited = session->mode == RCUTRACE_DROP_NEWEST;
+
+    if (limited && __atomic_load_n(chunks, __ATOMIC_RELAXED) >= session->chunk_limit)
+        return false;
+    *index = __atomic_fetch_add(chunks, 1, __ATOMIC_RELAXED);
+    if (!limited || *index < session->chunk_limit)
+        return true;
+    __atomic_fetch_sub(chunks, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+/* Unless somebody has taken a later one, the index is free again. */
+static void return_index(const struct session *session, uint64_t index)
+{
+    uint64_t next = index + 1;
+
+    __atomic_compare_exchange_n(&session->header->chunks, &next, index, false, __ATOMIC_RELAXED,
+                                __ATOMIC_RELAXED);
+}
+
+static uintptr_t map_chunk(const struct session *session, uint64_t index, bool fresh)
+{
+    void *chunk = NULL;
+    int fd = open_again(session);
+
+    if (fd < 0)
+        return 0;
+    if (!fresh || !allocate(session, fd, index))
+        chunk = sys_mmap(NULL, session->chunk_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                         place_of(session, index));
+    close_again(session, fd);
+    return (uintptr_t)chunk;
+}
+
+/* The ring's chunk is another one from here on. */
+static void replace_chunk(const struct session *session, struct ring *ring, uintptr_t chunk,
+                          uint64_t index)
+{
+    if (ring->chunk)
+        sys_munmap((void *)ring->chunk, session->chunk_size);
+    ring->chunk = chunk;
+    ring->index = index;
+    ring->next = chunk + RCUTRACE_CHUNK_HEADER;
+    ring->end = chunk;
+    ring->tid = 0;
+}
+
+static bool add_chunk(struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk;
+    uint64_t index;
+
+    if (!take_index(session, &index))
+        return false;
+    chunk = (struct rcutrace_chunk *)map_chunk(session, index, true);
+    if (!chunk) {
+        return_index(session, index);
+        return false;
+    }
+    chunk->pid = process.pid;
+    chunk->image = process.image;
+    chunk->committed = RCUTRACE_CHUNK_HEADER;
+    chunk->next_index = index;
+    if (old && session->mode == RCUTRACE_OVERWRITE) {
+        chunk->next_index = old->next_index;
+        old->next_index = index;
+    }
+    __atomic_store_n(&chunk->magic, RCUTRACE_CHUNK_MAGIC, __ATOMIC_RELEASE);
+    replace_chunk(session, ring, (uintptr_t)chunk, index);
+    ring->chunks++;
+    return true;
+}
+
+static bool reuse_oldest(struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk;
+    uint64_t index;
+
+    if (!old)
+        return false;
+    index = old->next_index;
+    if (index >= __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED))
+        return false;
+    chunk = (struct rcutrace_chunk *)map_chunk(session, index, false);
+    if (!chunk)
+        return false;
+    __atomic_store_n(&chunk->committed, RCUTRACE_CHUNK_HEADER, __ATOMIC_RELEASE);
+    __atomic_store_n(&chunk->round, chunk->round + 1, __ATOMIC_RELEASE);
+    replace_chunk(session, ring, (uintptr_t)chunk, index);
+    return true;
+}
+
+/* It has failed a moment ago. */
+static bool is_impatient(const struct session *session)
+{
+    uint64_t failed = __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED);
+
+    return failed && rcutrace_clock() - failed <= PATIENCE;
+}
+
+bool session_may_have_chunk(const struct session *session, const struct ring *ring)
+{
+    if (session->mode == RCUTRACE_OVERWRITE)
+        return ring->chunks >= 2 || !is_impatient(session);
+    return __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED) < session->chunk_limit &&
+           !is_impatient(session);
+}
+
+bool session_next_chunk(struct session *session, struct ring *ring)
+{
+    bool wrap = session->mode == RCUTRACE_OVERWRITE, done = false;
+
+    if (!(wrap && ring->chunks >= session->thread_chunks) && !is_impatient(session)) {
+        done = add_chunk(session, ring);
+        __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
+    }
+    if (!done && wrap && ring->chunks >= 2)
+        done = reuse_oldest(session, ring);
+    return done;
+}
+
+bool session_extend(const struct session *session, struct ring *ring)
+{
+    uintptr_t end = ring->chunk + session->chunk_size;
+    uintptr_t step = end - ring->end < STEP ? end - ring->end : STEP;
+
+    if (!step)
+        return false;
+    /* A kernel that does not know how takes the faults one by one. */
+    sys_madvise((void *)ring->end, step, MADV_POPULATE_WRITE);
+    ring->end += step;
+    return true;
+}
+
+uint64_t session_bytes(const struct session *session)
+{
+    uint64_t chunks = __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED), bytes = 0;
+    int fd = open_again(session);
+
+    if (fd < 0)
+        return 0;
+    for (uint64_t i = 0; i < chunks; i++) {
+        struct rcutrace_chunk chunk;
+
+        if (pread(fd, &chunk, sizeof(chunk), (off_t)place_of(session, i)) == sizeof(chunk) &&
+            chunk.magic == RCUTRACE_CHUNK_MAGIC && chunk.image == process.image)
+            bytes += chunk.committed;
+    }
+    close_again(session, fd);
+    return bytes;
+}
+
+/* ---- the clock ------------------------------------------------------------------------------- */
+
+static bool has_invariant_tsc(void)
+{
+#ifdef __x86_64__
+    unsigned a, b, c, d;
+
+    return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1u << 8);
+#else
+    return false;
+#endif
+}
+
+static uint64_t read_ns(clockid_t clock)
+{
+    struct timespec time;
+
+    clock_gettime(clock, &time);
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+void session_mark_time(struct session *session)
+{
+    struct rcutrace_moment *now = &session->header->now;
+
+    __atomic_store_n(&now->ticks, rcutrace_clock(), __ATOMIC_RELAXED);
+    __atomic_store_n(&now->monotonic_ns, read_ns(CLOCK_MONOTONIC), __ATOMIC_RELAXED);
+    __atomic_store_n(&now->realtime_ns, read_ns(CLOCK_REALTIME), __ATOMIC_RELAXED);
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static const char *what_is_wrong(const struct rcutrace_header *header)
+{
+    uint32_t size = header->chunk_size;
+
+    if (memcmp(header->magic, RCUTRACE_MAGIC, sizeof(header->magic)))
+        return "not a trace file";
+    if (header->version != RCUTRACE_VERSION)
+        return "a trace file of another version";
+    if (size < 4096 || size > 1u << 30 || size & (size - 1) || header->mode > RCUTRACE_OVERWRITE ||
+        header->clock > RCUTRACE_CLOCK_MONOTONIC ||
+        (header->mode == RCUTRACE_OVERWRITE && header->thread_chunks < 2))
+        return "a trace file with a header that makes no sense";
+    if (header->clock == RCUTRACE_CLOCK_TSC && !has_invariant_tsc())
+        return "a trace file whose clock this processor has not";
+    return NULL;
+}
+
+/* What is wrong, or NULL and the mapped header. */
+static const char *check_file(int fd, struct stat *file, struct rcutrace_header **header)
+{
+    const char *wrong;
+
+    if (fstat(fd, file))
+        return strerror(errno);
+    if (!S_ISREG(file->st_mode))
+        return "not a regular file";
+    if (file->st_uid != geteuid())
+        return "another user's file";
+    if (file->st_size < RCUTRACE_HEADER_SIZE)
+        return "not a trace file";
+    *header = sys_mmap(NULL, RCUTRACE_HEADER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (!*header)
+        return "cannot be mapped";
+    wrong = what_is_wrong(*header);
+    if (wrong)
+        sys_munmap(*header, RCUTRACE_HEADER_SIZE);
+    return wrong;
+}
+
+struct session *session_open(const char *path, char *why, size_t size)
+{
+    struct rcutrace_header *header = NULL;
+    struct session *session = NULL;
+    const char *wrong;
+    struct stat file;
+    int fd;
+
+    if (*path != '/' || strlen(path) >= sizeof(session->path)) {
+        snprintf(why, size, "%.200s: %s", path, *path == '/' ? "too long" : "not an absolute path");
+        return NULL;
+    }
+    fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    wrong = fd < 0 ? strerror(errno) : check_file(fd, &file, &header);
+    if (!wrong) {
+        /* Most of it is never touched. */
+        session = sys_mmap(NULL, sizeof(*session), PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (!session) {
+            sys_munmap(header, RCUTRACE_HEADER_SIZE);
+            wrong = "no memory";
+        }
+    }
+    if (wrong) {
+        if (fd >= 0)
+            close(fd);
+        snprintf(why, size, "%.200s: %s", path, wrong);
+        return NULL;
+    }
+    session->header = header;
+    session->serial = ++serial;
+    session->chunk_size = header->chunk_size;
+    session->mode = header->mode;
+    session->thread_chunks = header->thread_chunks;
+    session->chunk_limit = header->chunk_limit;
+    session->device = file.st_dev;
+    session->inode = file.st_ino;
+    session->fd = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    close(fd);
+    strcpy(session->path, path);
+    rcutrace_tsc = header->clock == RCUTRACE_CLOCK_TSC;
+    session_mark_time(session);
+    rcu_assign_pointer(session_current, session);
+    process_renew_generation();
+    return session;
+}
+
+void session_close(void)
+{
+    struct session *session = session_current;
+    uint32_t rings;
+
+    if (!session)
+        return;
+    session_mark_time(session);
+    rcu_assign_pointer(session_current, NULL);
+    process_renew_generation();
+    synchronize_rcu_tasks_trace();
+    synchronize_rcu();
+    rings = session->rings < MOST_RINGS ? session->rings : MOST_RINGS;
+    for (uint32_t i = 0; i < rings; i++)
+        if (session->ring[i].chunk)
+            sys_munmap((void *)session->ring[i].chunk, session->chunk_size);
+    sys_munmap(session->header, RCUTRACE_HEADER_SIZE);
+    if (is_ours(session, session->fd))
+        close(session->fd);
+    sys_munmap(session, sizeof(*session));
+}
+
+void session_after_fork(void)
+{
+    struct session *session = session_current;
+    const struct rcutrace_thread *thread = &rcutrace_thread;
+    uint32_t rings;
+
+    if (!session)
+        return;
+    rings = session->rings < MOST_RINGS ? session->rings : MOST_RINGS;
+    for (uint32_t i = 0; i < rings; i++) {
+        void *chunk = (void *)session->ring[i].chunk;
+
+        if (!chunk)
+            continue;
+        /* The handler that forked may have interrupted a writer: what that writes is to go nowhere. */
+        if (i + 1 == thread->ring || i + 1 == thread->transient)
+            sys_mmap(chunk, session->chunk_size, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        else
+            sys_munmap(chunk, session->chunk_size);
+        session->ring[i] = (struct ring){0};
+    }
+    session->usable = session->spent = 0;
+    session->rings = 0;
+    session->announced = 0;
+    session->serial = ++serial;
+}
