@@ -114,7 +114,7 @@ all: $(LIBRARIES) tracers
 
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
-TRACED := heap locks
+TRACED := heap locks functions
 TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(B)/tracers/librcutrace.so \
 	$(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
@@ -150,6 +150,10 @@ $(B)/tracers/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIE
 # unwinds the wrapper.
 TRACED_heap := tracers/heap_trace.c tracers/heap_record.c
 TRACED_locks := tracers/locks_trace.c tracers/locks_real.c tracers/locks_record.c
+# Called where vector registers hold arguments and results: see tracers/functions_x86_64.S.
+TRACED_functions := $(addprefix tracers/,functions_trace.c functions_hook.c functions_unwind.c \
+	functions_record.c functions_x86_64.S)
+$(B)/tracers/librcutrace_functions.so: TRACED_FLAGS := -mgeneral-regs-only -lgcc_s
 # traced NAME
 define traced
 $(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
@@ -160,7 +164,7 @@ $(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS)
 		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) \
 		-L$(B) -L$(B)/tracers -lrcu_notrace -lrcutrace \
 		-Wl,-soname,librcutrace_$(1).so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
-		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl
+		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl $$(TRACED_FLAGS)
 endef
 $(foreach t,$(TRACED),$(eval $(call traced,$t)))
 
