@@ -114,7 +114,9 @@ all: $(LIBRARIES) tracers
 
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
-TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(B)/tracers/librcutrace.so
+TRACED := heap locks functions
+TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(B)/tracers/librcutrace.so \
+	$(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
@@ -143,6 +145,28 @@ $(B)/tracers/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIE
 		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(RECORDER) -L$(B) -lrcu_notrace \
 		-Wl,-soname,librcutrace.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
 		-Wl,-rpath,'$$ORIGIN/..' -pthread
+
+# The tracers that rcutrace preloads. Initial-exec, as above; -fexceptions: a wait may be cancelled, which
+# unwinds the wrapper.
+TRACED_heap := tracers/heap_trace.c tracers/heap_record.c
+TRACED_locks := tracers/locks_trace.c tracers/locks_real.c tracers/locks_record.c
+# Called where vector registers hold arguments and results: see tracers/functions_x86_64.S.
+TRACED_functions := $(addprefix tracers/,functions_trace.c functions_hook.c functions_unwind.c \
+	functions_record.c functions_x86_64.S)
+$(B)/tracers/librcutrace_functions.so: TRACED_FLAGS := -mgeneral-regs-only -lgcc_s
+# traced NAME
+define traced
+$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
+		$(B)/tracers/librcutrace.so
+	$$(call say,CC,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CC) -std=gnu11 $$(CFLAGS) $$(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) \
+		-L$(B) -L$(B)/tracers -lrcu_notrace -lrcutrace \
+		-Wl,-soname,librcutrace_$(1).so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl $$(TRACED_FLAGS)
+endef
+$(foreach t,$(TRACED),$(eval $(call traced,$t)))
 
 # The main job: `make trace CMD='...'` runs a command under the heap tracer.
 CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
