@@ -256,7 +256,8 @@ void record_leave(void)
 
     rcu_read_lock_notrace();
     session = rcu_dereference(session_current);
-    if (session && thread->generation == __atomic_load_n(process_generation, __ATOMIC_RELAXED))
+    /* In a child that has not begun yet there is nothing of its own to give. */
+    if (session && __atomic_load_n(process_generation, __ATOMIC_RELAXED))
         leave(session, thread);
     rcu_read_unlock_notrace();
 }

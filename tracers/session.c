@@ -198,15 +198,15 @@ static bool reuse_oldest(struct session *session, struct ring *ring)
     return true;
 }
 
-/* It has failed a moment ago. */
-static bool is_impatient(const struct session *session)
+/* There was no room a moment ago. */
+static bool failed_lately(const struct session *session)
 {
     uint64_t failed = __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED);
 
     return failed && rcutrace_clock() - failed <= PATIENCE;
 }
 
-static void note(struct session *session, bool done)
+static void note_attempt(struct session *session, bool done)
 {
     if (!done || __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED))
         __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
@@ -215,18 +215,18 @@ static void note(struct session *session, bool done)
 bool session_may_have_chunk(const struct session *session, const struct ring *ring)
 {
     if (session->mode == RCUTRACE_OVERWRITE)
-        return ring->chunks >= 2 || !is_impatient(session);
+        return ring->chunks >= 2 || !failed_lately(session);
     return __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED) < session->chunk_limit &&
-           !is_impatient(session);
+           !failed_lately(session);
 }
 
 bool session_next_chunk(struct session *session, struct ring *ring)
 {
     bool wrap = session->mode == RCUTRACE_OVERWRITE, done = false;
 
-    if (!(wrap && ring->chunks >= session->thread_chunks) && !is_impatient(session)) {
+    if (!(wrap && ring->chunks >= session->thread_chunks) && !failed_lately(session)) {
         done = add_chunk(session, ring);
-        note(session, done);
+        note_attempt(session, done);
     }
     if (!done && wrap && ring->chunks >= 2)
         done = reuse_oldest(session, ring);
@@ -241,7 +241,7 @@ static bool allocate_more(struct session *session, struct rcutrace_chunk *chunk,
     bool done = false;
     int fd;
 
-    if (is_impatient(session))
+    if (failed_lately(session))
         return false;
     signals = sys_block_signals();
     fd = open_again(session);
@@ -250,7 +250,7 @@ static bool allocate_more(struct session *session, struct rcutrace_chunk *chunk,
         close_again(session, fd);
     }
     sys_restore_signals(signals);
-    note(session, done);
+    note_attempt(session, done);
     if (done)
         chunk->allocated += size;
     return done;
