@@ -111,8 +111,9 @@ for i in $(seq 6000); do
     echo "int f$i(struct s$i *s, int n) { int t = $i; for (; s; s = s->next) t += s->a * n + s->b[0]; return t; }"
 done >"$work/big.c"
 
-program python3 python3 benches/traced/workload.py
-program 'python3, PYTHONMALLOC=malloc' env PYTHONMALLOC=malloc python3 benches/traced/workload.py
+python=$(python3 -c "import sys; print(sys.executable)") # not a launcher script of it
+program python3 "$python" benches/traced/workload.py
+program 'python3, PYTHONMALLOC=malloc' env PYTHONMALLOC=malloc "$python" benches/traced/workload.py
 program 'gcc -O1' "$(gcc -print-prog-name=cc1)" -quiet -O1 "$work/big.c" -o "$work/big.s"
 
 # ---- detached: a call, a start ------------------------------------------------------------------
