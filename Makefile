@@ -141,7 +141,7 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable
+CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable events
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \

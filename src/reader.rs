@@ -118,6 +118,8 @@ pub mod role {
     pub const RUNS: u8 = 2;
     /// It forks, and holds the lists of callbacks meanwhile.
     pub const FORKS: u8 = 4;
+    /// It holds the lock of a round of callbacks.
+    pub const ROUND: u8 = 8;
 }
 
 /// Bits of [`Reader::busy`]. They say what signal handlers above must not wait for.
