@@ -1,5 +1,5 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
-# parts of them: tracers tests check-headers check-rust check-c check-tracers check-broken.
+# parts of them: tracers tests check-headers check-rust check-c check-usdt check-tracers check-broken.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -177,10 +177,10 @@ $(B)/c-tests/two_archives: c-tests/two_archives.c $(B)/c-tests/libother.a $(LIBR
 	$(call say,CC,$@)
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) $(B)/librcu_notrace.a $(B)/c-tests/libother.a -pthread -ldl -lm
 
-.PHONY: check-headers check-rust check-c check-tracers tests
+.PHONY: check-headers check-rust check-c check-usdt check-tracers tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives
 
-check: check-headers check-rust check-c check-tracers check-broken installcheck
+check: check-headers check-rust check-c check-usdt check-tracers check-broken installcheck
 	@echo 'check: all of it passed'
 
 check-headers: | tools
@@ -194,6 +194,9 @@ check-rust: $(LIBRARIES) $(PORTABLE)
 
 check-c: tests
 	$(Q)c-tests/run.sh $(B)/c-tests
+
+check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
+	$(Q)c-tests/usdt.sh $(B)
 
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)

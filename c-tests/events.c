@@ -735,10 +735,42 @@ static void the_notrace_pair_tells_nothing_in_its_slow_paths_either(void)
     CHECK(counts[AT_rcu_unregister_thread] == 1 && !counts[AT_rcu_read_lock]);
 }
 
-enum { SLEEPERS = EVENT_COUNT };
-static pthread_t sleepers[SLEEPERS];
-static atomic_int may_end[SLEEPERS];
-static atomic_int ends_seen;
+/* Where something is told, one line each. */
+static struct {
+    enum event event;
+    const char *text;
+} const places[] = {
+    {AT_rcu_read_lock, ""},
+    {AT_rcu_read_unlock, ""},
+    {AT_rcu_dereference, ""},
+    {AT_rcu_synchronize, "begin"},
+    {AT_rcu_synchronize, "end"},
+    {AT_rcu_grace_period, "start"},
+    {AT_rcu_grace_period, "select"},
+    {AT_rcu_grace_period, "startwait"},
+    {AT_rcu_grace_period, "wake"},
+    {AT_rcu_grace_period, "end"},
+    {AT_rcu_exp_grace_period, "start"},
+    {AT_rcu_exp_grace_period, "startwait"},
+    {AT_rcu_fqs, "ipi"},
+    {AT_rcu_quiescent_state_report, ""},
+    {AT_rcu_stall_warning, "StallDetected"},
+    {AT_rcu_callback, ""},
+    {AT_rcu_kvfree_callback, ""},
+    {AT_rcu_batch_start, ""},
+    {AT_rcu_invoke_callback, ""},
+    {AT_rcu_invoke_kvfree_callback, ""},
+    {AT_rcu_callback_done, ""},
+    {AT_rcu_batch_end, ""},
+    {AT_rcu_barrier, "Begin"},
+    {AT_rcu_barrier, "End"},
+    {AT_rcu_register_thread, ""},
+    {AT_rcu_unregister_thread, ""},
+};
+enum { PLACES = sizeof(places) / sizeof(places[0]) };
+
+static pthread_t sleepers[PLACES];
+static atomic_int may_end[PLACES], ended[PLACES];
 
 static void *sleeper(void *argument)
 {
@@ -748,44 +780,46 @@ static void *sleeper(void *argument)
     return NULL;
 }
 
-/* At each event for the first time, a thread ends, and the probe waits until it has. */
+/* At each place for the first time, a thread ends, and the probe waits until it has. */
 static void wait_for_an_end(enum event event, const char *text, void *data)
 {
     uint64_t begin = now_ns();
+    int p = 0;
 
-    (void)text, (void)data;
-    if (may_end[event] || atomic_exchange(&may_end[event], 1))
+    (void)data;
+    while (p < PLACES && (places[p].event != event || strcmp(places[p].text, text)))
+        p++;
+    if (p == PLACES || may_end[p] || atomic_exchange(&may_end[p], 1))
         return;
-    while (pthread_tryjoin_np(sleepers[event], NULL)) {
+    while (pthread_tryjoin_np(sleepers[p], NULL)) {
         if (now_ns() - begin > 5000000000ull)
-            fail("a thread cannot end while a probe of %s runs", event_names[event]);
+            fail("a thread cannot end while a probe of %s:%s runs", event_names[event], text);
         sleep_ms(1);
     }
-    ends_seen++;
+    ended[p] = 1;
 }
 
 static void threads_end_while_a_probe_of_any_event_runs(void)
 {
-    int told = 0;
+    int count = 0;
 
-    for (int e = 0; e < EVENT_COUNT; e++)
-        sleepers[e] = start(sleeper, &may_end[e]);
+    for (int p = 0; p < PLACES; p++)
+        sleepers[p] = start(sleeper, &may_end[p]);
     sleep_ms(20);
-    /* The sleepers' own ends are not to wait for one another. */
     what_happens = wait_for_an_end;
     probe_everything(NULL);
     start_program();
-    for (int round = 0; round < 300 && ends_seen < EVENT_COUNT; round++)
-        sleep_ms(10);
+    sleep_ms(1500);
     end_program();
     probe_nothing(NULL);
-    for (int e = 0; e < EVENT_COUNT; e++) {
-        told += counts[e] != 0;
-        if (!atomic_exchange(&may_end[e], 1))
-            pthread_join(sleepers[e], NULL);
+    for (int p = 0; p < PLACES; p++) {
+        CHECK(ended[p] == may_end[p]);
+        count += ended[p];
+        if (!atomic_exchange(&may_end[p], 1))
+            pthread_join(sleepers[p], NULL);
     }
-    printf("    a thread ended in a probe of %d of %d events\n", ends_seen, told);
-    CHECK(ends_seen == told && told >= EVENT_COUNT - 2);
+    printf("    a thread ended in a probe at %d of %d places\n", count, PLACES);
+    CHECK(count >= PLACES - 2);
 }
 
 static void a_probe_does_not_register_the_thread_that_unregisters(void)
@@ -1177,37 +1211,6 @@ static void and_in_one_of_a_callback(void)
 
 /* ---- forks ------------------------------------------------------------------------------------- */
 
-static struct {
-    enum event event;
-    const char *text;
-} const forks[] = {
-    {AT_rcu_read_lock, ""},
-    {AT_rcu_read_unlock, ""},
-    {AT_rcu_dereference, ""},
-    {AT_rcu_synchronize, "begin"},
-    {AT_rcu_synchronize, "end"},
-    {AT_rcu_grace_period, "start"},
-    {AT_rcu_grace_period, "select"},
-    {AT_rcu_grace_period, "startwait"},
-    {AT_rcu_grace_period, "wake"},
-    {AT_rcu_grace_period, "end"},
-    {AT_rcu_exp_grace_period, "start"},
-    {AT_rcu_exp_grace_period, "startwait"},
-    {AT_rcu_fqs, "ipi"},
-    {AT_rcu_quiescent_state_report, ""},
-    {AT_rcu_stall_warning, "StallDetected"},
-    {AT_rcu_callback, ""},
-    {AT_rcu_kvfree_callback, ""},
-    {AT_rcu_batch_start, ""},
-    {AT_rcu_invoke_callback, ""},
-    {AT_rcu_invoke_kvfree_callback, ""},
-    {AT_rcu_callback_done, ""},
-    {AT_rcu_batch_end, ""},
-    {AT_rcu_barrier, "Begin"},
-    {AT_rcu_barrier, "End"},
-    {AT_rcu_register_thread, ""},
-    {AT_rcu_unregister_thread, ""},
-};
 static atomic_int fork_at = -1;
 static atomic_bool in_child;
 static _Atomic pid_t child;
@@ -1227,7 +1230,7 @@ static void fork_in_probe(enum event event, const char *text, void *data)
     pid_t pid;
 
     (void)data;
-    if (at < 0 || event != forks[at].event || strcmp(text, forks[at].text) ||
+    if (at < 0 || event != places[at].event || strcmp(text, places[at].text) ||
         (event <= AT_rcu_dereference && !pthread_equal(pthread_self(), main_thread)) ||
         !atomic_compare_exchange_strong(&fork_at, &at, -1))
         return;
@@ -1289,7 +1292,7 @@ static void fork_everywhere(pid_t (*by)(void))
     rcu_notrace_set_stall_handler(keep_quiet, NULL);
     rcu_notrace_start_worker();
     probe_everything(NULL);
-    for (int f = 0; f < (int)(sizeof(forks) / sizeof(forks[0])); f++) {
+    for (int f = 0; f < PLACES; f++) {
         int status = -1;
 
         fflush(stdout);
@@ -1298,11 +1301,16 @@ static void fork_everywhere(pid_t (*by)(void))
         cause_everything();
         if (in_child) {
             /* And once more, all of it, in a process of its own. */
-            unsigned long before = counts[forks[f].event];
+            unsigned long before = counts[places[f].event];
 
+            CHECK(!register_trace_rcu_grace_period(tell_gp, NULL));
             cause_everything();
-            if (counts[forks[f].event] == before && forks[f].event != AT_rcu_fqs)
-                fail("%s is not told in the child", event_names[forks[f].event]);
+            /* The sequence is odd while a grace period runs. */
+            CHECK(told_count > 1);
+            for (int i = 0; i < told_count && i < MOST_TOLD; i++)
+                CHECK(told[i].gp_seq % 2 == !!strncmp(told[i].text, "end", 3));
+            if (counts[places[f].event] == before && places[f].event != AT_rcu_fqs)
+                fail("%s is not told in the child", event_names[places[f].event]);
             probe_nothing(NULL);
             rcu_barrier();
             fflush(stdout);
@@ -1310,8 +1318,8 @@ static void fork_everywhere(pid_t (*by)(void))
         }
         if (fork_at != -1) {
             fork_at = -1;
-            printf("    %s:%s did not happen\n", event_names[forks[f].event], forks[f].text);
-            CHECK(forks[f].event == AT_rcu_fqs);
+            printf("    %s:%s did not happen\n", event_names[places[f].event], places[f].text);
+            CHECK(places[f].event == AT_rcu_fqs);
             absent++;
             continue;
         }
@@ -1319,20 +1327,20 @@ static void fork_everywhere(pid_t (*by)(void))
             sleep_ms(1);
         CHECK(waitpid(child, &status, 0) == child);
         if (status)
-            fail("the child of a probe of %s:%s ended with status %#x", event_names[forks[f].event],
-                 forks[f].text, (unsigned)status);
+            fail("the child of a probe of %s:%s ended with status %#x", event_names[places[f].event],
+                 places[f].text, (unsigned)status);
         passed++;
     }
     printf("    %d children of probes went on, %d events did not come\n", passed, absent);
-    CHECK(passed >= (int)(sizeof(forks) / sizeof(forks[0])) - 1);
+    CHECK(passed >= PLACES - 1);
 }
 
-static void a_probe_may_fork(void)
+static void a_probe_of_any_event_may_fork(void)
 {
     fork_everywhere(fork);
 }
 
-static void a_probe_may_fork_behind_our_back(void)
+static void a_probe_of_any_event_may_fork_behind_our_back(void)
 {
     fork_everywhere(_Fork);
 }
@@ -1397,8 +1405,8 @@ static const struct scenario scenarios[] = {
     {"also_in_one_of_a_grace_period", also_in_one_of_a_grace_period, SIGABRT,
      "inside a read-side critical section"},
     {"and_in_one_of_a_callback", and_in_one_of_a_callback, SIGABRT, "inside a read-side critical section"},
-    SCENARIO(a_probe_may_fork),
-    SCENARIO(a_probe_may_fork_behind_our_back),
+    SCENARIO(a_probe_of_any_event_may_fork),
+    SCENARIO(a_probe_of_any_event_may_fork_behind_our_back),
     SCENARIO(a_forked_child_goes_on_tracing),
 };
 

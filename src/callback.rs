@@ -331,7 +331,8 @@ impl Callbacks {
         self.sleepers.store(0, SeqCst);
         self.sorting.store(false, Relaxed);
         // A callback may have forked, or a probe; then its runner goes on in the child, and holds what it held.
-        self.runner.reset(role & role::ROUND != 0);
+        let round = if cfg!(broken = "event-fork-round") { role::RUNS } else { role::ROUND };
+        self.runner.reset(role & round != 0);
         self.lists.reset(role & role::RUNS != 0);
         if role & role::WORKER != 0 {
             return;

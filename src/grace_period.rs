@@ -265,6 +265,9 @@ impl Flavour {
         } else {
             self.interrupt_everybody(&mut roster, tag, &mut wait);
         }
+        if cfg!(broken = "event-lock") {
+            wait.tell(self, c"select");
+        }
         drop(roster);
         self.holdouts.finish();
         wait.tell(self, c"select");
@@ -284,12 +287,12 @@ impl Flavour {
     /// The end of a grace period, unless this is not the process in which it began any more.
     fn end(&self, wait: &Wait, process: i32) -> bool {
         fork::check();
-        if fork::process() == process {
+        if fork::process() == process || cfg!(broken = "event-fork") {
             self.seq.end();
             wait.book(self);
             wait.tell(self, c"end");
         }
-        fork::process() == process
+        fork::process() == process || cfg!(broken = "event-fork")
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a

@@ -315,6 +315,9 @@ impl Reader {
             self.report(flavour, Reporter::Section);
         }
         flavour.transient.exit(self, flavour);
+        if cfg!(broken = "event-unlock") {
+            crate::event::rcu_quiescent_state_report(flavour.name(), flavour.seq.now(), 1);
+        }
     }
 
     /// Enters the registry now, so that the first sections cost what any other does.
