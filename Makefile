@@ -1,5 +1,5 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
-# parts of them: tracers tests check-headers check-rust check-c check-tracers check-record
+# parts of them: tracers tests check-headers check-rust check-c check-usdt check-tracers check-record
 # check-broken.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
@@ -176,7 +176,7 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable
+CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable events
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
@@ -220,10 +220,10 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B)/tracers -lrcutrace -L$(B) -lrcu_notrace \
 		-Wl,-rpath,'$(CURDIR)/$(B)/tracers:$(CURDIR)/$(B)' -pthread
 
-.PHONY: check-headers check-rust check-c check-tracers check-record tests
+.PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
-check: check-headers check-rust check-c check-tracers check-record check-broken installcheck
+check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
 
 check-headers: | tools
@@ -237,6 +237,9 @@ check-rust: $(LIBRARIES) $(PORTABLE)
 
 check-c: tests
 	$(Q)c-tests/run.sh $(B)/c-tests
+
+check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
+	$(Q)c-tests/usdt.sh $(B)
 
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)

@@ -3,11 +3,25 @@
 #define RCU_NOTRACE_DEBUG 1
 #include "test.h"
 
+#include <rcu_notrace/rcu.h>
+
 static void an_unlock_without_a_lock_is_caught_at_once_in_a_debug_build(void)
 {
     rcu_read_lock_notrace();
     rcu_read_unlock_notrace();
     rcu_read_unlock_notrace();
+    fail("went on");
+}
+
+static void a_dereference_outside_of_a_section_is_caught_in_a_debug_build(void)
+{
+    static int object, *protected = &object;
+
+    CHECK(rcu_dereference_check(protected, 1) == &object);
+    rcu_read_lock();
+    CHECK(rcu_dereference_check(protected, 0) == &object);
+    rcu_read_unlock();
+    (void)rcu_dereference_check(protected, 0);
     fail("went on");
 }
 
@@ -195,6 +209,8 @@ int main(int argc, char **argv)
 #define ABORTS(name, says) {#name, name, SIGABRT, says}
 #define SAYS(name, says) {#name, name, 0, says}
     static const struct scenario list[] = {
+        ABORTS(a_dereference_outside_of_a_section_is_caught_in_a_debug_build,
+               "rcu_dereference_check() outside of a read-side critical section"),
         ABORTS(an_unlock_without_a_lock_is_caught_at_once_in_a_debug_build, UNBALANCED),
         ABORTS(an_unlock_in_a_thread_that_never_locked_is_caught_at_once_in_a_debug_build,
                UNBALANCED),

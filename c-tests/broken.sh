@@ -28,6 +28,11 @@ boost:boost:auto:a_preempted_reader
 boost-return:boost:auto:a_preempted_reader
 scheduler-mark:unreachable:signal:never_leaves_its_processor
 scheduler-age:unreachable:signal:never_leaves_its_processor
+event-mark:events:auto:does_not_recurse
+event-unlock:events:auto:the_notrace_pair_tells_nothing
+event-lock:events:auto:threads_end_while
+event-fork:events:auto:may_fork_behind
+event-fork-round:events:auto:may_fork_behind
 "
 caught=0 survived=0
 export SCENARIO_SECONDS=10

@@ -8,7 +8,7 @@ set -u
 directory=$1
 shift
 reading="sections grace_periods life corners bad_use storm litmus"
-above="callbacks flavours polled stall boost unreachable urcu"
+above="callbacks flavours polled stall boost unreachable urcu events"
 if [ $# -gt 0 ]; then
     reading="$*" above=
 fi

@@ -52,7 +52,8 @@ impl Boost {
         self.0.store(tid as u32, SeqCst);
         // No holdout any more: the caller finds another, or none.
         let mut lent = true;
-        if is_holdout() {
+        let waited = is_holdout();
+        if waited {
             // Given back or out of time, the caller looks again at what it waits for.
             lent = matches!(futex::lock_pi(&self.0, timeout_ns), Ok(()) | Err(libc::ETIMEDOUT));
             flavour.stats.boosts.fetch_add(u64::from(lent), Relaxed);
@@ -64,7 +65,9 @@ impl Boost {
         } else {
             self.0.store(0, SeqCst);
         }
-        event::rcu_boost(flavour.name(), tid);
+        if waited && lent {
+            event::rcu_boost(flavour.name(), tid);
+        }
         lent
     }
 

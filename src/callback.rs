@@ -9,7 +9,7 @@
 //! `lists` while callbacks change lists or run. A fork holds the second, so that it comes between two
 //! callbacks and the child finds whole lists.
 
-use core::ffi::{c_long, c_ulong, c_void};
+use core::ffi::{c_long, c_ulong, c_void, CStr};
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
@@ -204,7 +204,9 @@ impl Callbacks {
     /// Calls what was collected. By the runner.
     fn run(&self, flavour: &Flavour) {
         let role = &flavour.reader().role;
-        event::rcu_batch_start(flavour.name(), self.waiting());
+        if event::enabled::rcu_batch_start() {
+            event::rcu_batch_start(flavour.name(), self.collected());
+        }
         let mut called = 0;
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
@@ -217,10 +219,10 @@ impl Callbacks {
                 self.calling.store(index + 1, Relaxed);
                 // SAFETY: as its caller promised in `call_rcu()`.
                 unsafe { call(head, flavour) };
-                event::rcu_callback_done(flavour.name(), head.cast());
                 called += 1;
                 // It may have forked behind our back: the child starts over before it goes on.
                 fork::check();
+                event::rcu_callback_done(flavour.name(), head.cast());
                 // DONE: what the callback did comes before the count (partner: `barrier`).
                 let done = progress.done.load(Relaxed);
                 progress.done.store(done.wrapping_add(1), Release);
@@ -237,15 +239,18 @@ impl Callbacks {
         event::rcu_batch_end(flavour.name(), called);
     }
 
-    /// How many wait in a shard.
-    fn waiting_in(&self, index: usize) -> c_long {
-        match (self.shards.get(index), self.progress.get(index)) {
-            (Some(shard), Some(progress)) => {
-                let queued = shard.queued.load(Relaxed);
-                queued.wrapping_sub(progress.done.load(Relaxed)) as c_long
+    /// How many are about to be called. By the runner.
+    fn collected(&self) -> c_long {
+        let mut count = 0;
+        for progress in &self.progress {
+            let mut head = progress.batch.load(Relaxed);
+            while !head.is_null() {
+                count += 1;
+                // SAFETY: as in `collect`.
+                head = unsafe { &*head }.next.load(Relaxed);
             }
-            _ => 0,
         }
+        count
     }
 
     /// How many wait.
@@ -325,8 +330,9 @@ impl Callbacks {
         self.holders.store(0, SeqCst);
         self.sleepers.store(0, SeqCst);
         self.sorting.store(false, Relaxed);
-        // A callback may have forked; then its runner goes on in the child, and holds what it held.
-        self.runner.reset(role & role::RUNS != 0);
+        // A callback may have forked, or a probe; then its runner goes on in the child, and holds what it held.
+        let round = if cfg!(broken = "event-fork-round") { role::RUNS } else { role::ROUND };
+        self.runner.reset(role & round != 0);
         self.lists.reset(role & role::RUNS != 0);
         if role & role::WORKER != 0 {
             return;
@@ -385,18 +391,26 @@ impl Flavour {
     /// # Safety
     /// As [`call`](Self::call).
     #[inline]
-    pub unsafe fn call_and_tell(&self, head: *mut Head, action: usize) {
-        // A thread's shard, and what waits there, are near at hand; all of them are not.
-        let index = self.callbacks.shard_of(sys::reader(0));
-        let qlen = self.callbacks.waiting_in(index);
-        if action <= MOST_OFFSET + 1 {
-            let offset = (action - 1) as c_ulong;
-            event::rcu_kvfree_callback(self.name(), head.cast(), offset, qlen);
-        } else {
-            event::rcu_callback(self.name(), head.cast(), qlen);
+    pub unsafe fn call_and_tell(&self, head: *mut Head, function: usize) {
+        if event::enabled::rcu_callback() {
+            event::rcu_callback(self.name(), head.cast(), self.callbacks.waiting());
         }
         // SAFETY: the caller's.
-        unsafe { self.call(head, action) };
+        unsafe { self.call(head, function) };
+    }
+
+    /// Queues a block that is to be freed, and tells of it first.
+    ///
+    /// # Safety
+    /// As [`call`](Self::call).
+    #[inline]
+    pub unsafe fn free_and_tell(&self, head: *mut Head, offset: usize) {
+        if event::enabled::rcu_kvfree_callback() {
+            let qlen = self.callbacks.waiting();
+            event::rcu_kvfree_callback(self.name(), head.cast(), offset as c_ulong, qlen);
+        }
+        // SAFETY: the caller's.
+        unsafe { self.call(head, offset + 1) };
     }
 
     /// A caller that floods its shard sleeps a little, so that the worker keeps up; in a section it
@@ -438,6 +452,8 @@ impl Flavour {
     pub fn advance(&self) -> bool {
         let callbacks = &self.callbacks;
         callbacks.runner.lock();
+        let role = &self.reader().role;
+        role.fetch_or(role::ROUND, Relaxed);
         let poll = callbacks.poll.swap(0, SeqCst);
         let any = callbacks.collect();
         if any || poll != 0 {
@@ -450,6 +466,7 @@ impl Flavour {
             }
             callbacks.run(self);
         }
+        role.fetch_and(!role::ROUND, Relaxed);
         callbacks.runner.unlock();
         callbacks.rounds.fetch_add(1, SeqCst);
         if callbacks.sleepers.load(SeqCst) != 0 {
@@ -469,6 +486,14 @@ impl Flavour {
         start::ensure();
         // In somebody's fork handler, after ours: the worker wants the lists.
         callbacks.release(self);
+        let tell = |s: &CStr| {
+            if event::enabled::rcu_barrier() {
+                event::rcu_barrier(self.name(), s.as_ptr(), callbacks.waiting());
+                fork::check();
+            }
+        };
+        // Before the goals are set: a probe that forks has other ones in its child.
+        tell(c"Begin");
         let goals: [u64; SHARDS] =
             core::array::from_fn(|index| callbacks.shards[index].queued.load(SeqCst));
         let have_run = || {
@@ -478,7 +503,6 @@ impl Flavour {
                 progress.done.load(Acquire).wrapping_sub(*goal) < 1 << 63
             })
         };
-        event::rcu_barrier(self.name(), c"Begin".as_ptr(), callbacks.waiting());
         while !cfg!(broken = "callback-barrier") {
             let seen = callbacks.rounds.load(SeqCst);
             if have_run() {
@@ -493,7 +517,7 @@ impl Flavour {
             futex::wait(&callbacks.rounds, seen, 0);
             callbacks.sleepers.fetch_sub(1, SeqCst);
         }
-        event::rcu_barrier(self.name(), c"End".as_ptr(), callbacks.waiting());
+        tell(c"End");
     }
 
     /// Asks for a grace period without waiting for it; its cookie. Any context.

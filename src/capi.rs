@@ -188,7 +188,7 @@ pub unsafe extern "C" fn rcu_notrace_free(head: *mut rcu_head, offset: usize) ->
         return 0;
     }
     // SAFETY: the caller's.
-    unsafe { NOTRACE.call_and_tell(head.cast(), offset + 1) };
+    unsafe { NOTRACE.free_and_tell(head.cast(), offset) };
     0
 }
 
@@ -233,7 +233,9 @@ pub extern "C" fn rcu_register_thread() {
     start::ensure();
     callback::at_safe_point();
     NOTRACE.reader().register(&NOTRACE);
-    event::rcu_register_thread(sys::gettid());
+    if event::enabled::rcu_register_thread() {
+        event::rcu_register_thread(sys::gettid());
+    }
     // The exit hook is armed, so the first section of the other flavour may join.
     TRACE.reader().probation.store(PROBATION, Relaxed);
 }
@@ -246,10 +248,13 @@ pub extern "C" fn rcu_unregister_thread() {
     } else if busy::of_this_thread().load(Relaxed) != 0 {
         b"in a signal handler that interrupted RCU itself"
     } else {
+        // Before: a probe's section afterwards would register the thread again.
+        if event::enabled::rcu_unregister_thread() {
+            event::rcu_unregister_thread(sys::gettid());
+        }
         for flavour in flavour::ALL {
             flavour.reader().leave(flavour, false);
         }
-        event::rcu_unregister_thread(sys::gettid());
         return;
     };
     bug::die_in_thread(sys::gettid(), &[b"rcu_unregister_thread() ", why])

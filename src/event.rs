@@ -1,18 +1,21 @@
 //! RCU's own tracepoints: what happens here, told to whoever traces it.
 //!
 //! Each event is a function: it runs the probes of its tracepoint, which C programs register by
-//! `rcu_notrace/rcu.h`, and marks the place for perf, gdb and bpftrace (a USDT note of provider `rcu`).
-//! Names and parameters are the kernel's (trace/events/rcu.h) where it has the thing.
+//! `rcu_notrace/rcu.h`, and marks the place for perf, gdb and bpftrace (a USDT note of provider `rcu`,
+//! with a semaphore). Nobody listening, it is two loads and two branches; what costs something to find out
+//! is found out by callers who asked [`enabled`] first. Names and parameters are the kernel's
+//! (trace/events/rcu.h) where it has the thing.
 //!
 //! A probe runs in a read-side section of notrace RCU and may do what any tracer's probe may: open
 //! sections, walk the stack, allocate, call `call_rcu()`. What of that would be an event itself, on this
 //! thread, is dropped and counted, or it would never end (EVENT-MARK). So nothing is told from where
 //! such a probe could not run: the read side, its slow paths and the IPI's handler tell nothing, and
-//! nothing is told under a lock of RCU's that the ends of threads wait for.
+//! nothing is told under a lock of RCU's that the ends of threads wait for. A probe may fork: what is
+//! told in the middle of something is told where the child can go on or start over.
 
 use core::ffi::{c_char, c_int, c_long, c_ulong, c_void};
 use core::sync::atomic::{
-    compiler_fence, AtomicU64,
+    compiler_fence, AtomicU16, AtomicU64,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
@@ -50,14 +53,49 @@ macro_rules! events {
             )*
         }
 
+        /// How many debuggers and tracers from outside want to be told.
+        mod semaphores {
+            use super::AtomicU16;
+            $(
+                #[allow(non_upper_case_globals)]
+                #[link_section = ".probes"]
+                pub static $name: AtomicU16 = AtomicU16::new(0);
+            )*
+        }
+
         /// Their tracepoints.
         pub static ALL: &[&Tracepoint] = &[$(&tracepoints::$name),*];
+
+        /// Whether anybody wants to be told.
+        #[allow(dead_code)]
+        pub mod enabled {
+            use super::{semaphores, tracepoints, Relaxed};
+            $(
+                $(#[$doc])*
+                #[inline(always)]
+                pub fn $name() -> bool {
+                    tracepoints::$name.is_enabled() || semaphores::$name.load(Relaxed) != 0
+                }
+            )*
+        }
 
         $(
             $(#[$doc])*
             #[inline(always)]
             pub fn $name($arg0: $type0 $(, $arg: $type)*) {
-                sys::usdt!($name, $arg0 $(, $arg)*);
+                if enabled::$name() {
+                    told::$name($arg0 $(, $arg)*);
+                }
+            }
+        )*
+
+        mod told {
+            use super::*;
+            $(
+            #[cold]
+            #[inline(never)]
+            pub fn $name($arg0: $type0 $(, $arg: $type)*) {
+                sys::usdt!($name, semaphores::$name, $arg0 $(, $arg)*);
                 if tracepoints::$name.is_enabled() {
                     type Function = unsafe extern "C" fn(*mut c_void, $type0 $(, $type)*);
                     run(&tracepoints::$name, &|func, data| {
@@ -69,7 +107,8 @@ macro_rules! events {
                     });
                 }
             }
-        )*
+            )*
+        }
     };
 }
 
@@ -87,7 +126,7 @@ events! {
     /// A grace period: "start", "select", "startwait", "wake", "end", "endwake".
     fn rcu_grace_period(rcuname: Text = "const char *", gp_seq: c_ulong = "unsigned long ",
                         gpevent: Text = "const char *");
-    /// The same of one that is hurried along.
+    /// The same of one that was to be hurried along when it started.
     fn rcu_exp_grace_period(rcuname: Text = "const char *", gp_seq: c_ulong = "unsigned long ",
                             gpevent: Text = "const char *");
     /// What was done to a reader in the way: "ipi".
@@ -106,7 +145,7 @@ events! {
     /// A block is queued to be freed.
     fn rcu_kvfree_callback(rcuname: Text = "const char *", rhp: *const c_void = "struct rcu_head *",
                            offset: c_ulong = "unsigned long ", qlen: c_long = "long ");
-    /// Callbacks are about to be called; how many wait.
+    /// Callbacks are about to be called; how many.
     fn rcu_batch_start(rcuname: Text = "const char *", qlen: c_long = "long ");
     /// One is about to be called.
     fn rcu_invoke_callback(rcuname: Text = "const char *",
@@ -119,11 +158,11 @@ events! {
     fn rcu_callback_done(rcuname: Text = "const char *", rhp: *const c_void = "const void *");
     /// They have been called; how many.
     fn rcu_batch_end(rcuname: Text = "const char *", callbacks_invoked: c_long = "long ");
-    /// `rcu_barrier()`: "Begin", "End"; how many callbacks wait.
+    /// `rcu_barrier()`: "Begin", "End"; how many callbacks wait meanwhile.
     fn rcu_barrier(rcuname: Text = "const char *", s: Text = "const char *", cnt: c_long = "long ");
     /// `rcu_register_thread()`.
     fn rcu_register_thread(tid: c_int = "int ");
-    /// `rcu_unregister_thread()`, or a thread that was a reader ends.
+    /// `rcu_unregister_thread()` begins, or a thread that was a reader ends.
     fn rcu_unregister_thread(tid: c_int = "int ");
 }
 

@@ -89,6 +89,8 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
             flavour.transient.exit(reader, flavour);
         }
     }
-    event::rcu_unregister_thread(sys::gettid());
+    if event::enabled::rcu_unregister_thread() {
+        event::rcu_unregister_thread(sys::gettid());
+    }
     callback::at_thread_exit();
 }

@@ -14,6 +14,7 @@ use crate::bug;
 use crate::callback;
 use crate::event;
 use crate::flavour::{self, Flavour};
+use crate::fork;
 use crate::holdout::Wait;
 use crate::ipi;
 use crate::reader::{busy, mark, Reader};
@@ -60,6 +61,16 @@ impl Flavour {
         crate::start::ensure();
         callback::at_safe_point();
         event::rcu_synchronize(self.name(), self.seq.now(), c"begin".as_ptr());
+        while !self.synchronize_here(urgency) {}
+        event::rcu_synchronize(self.name(), self.seq.now(), c"end".as_ptr());
+        // What the caller does next (freeing, say) comes after the last section's last load.
+        fence(SeqCst);
+    }
+
+    /// The same, in the process that this is. False in the child of a probe that forked: there nobody
+    /// leads and nobody waits, and the caller starts over.
+    fn synchronize_here(&self, urgency: Urgency) -> bool {
+        let process = fork::process();
         // The caller's updates come before the snapshot of the sequence: who finds the sequence
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
@@ -76,11 +87,11 @@ impl Flavour {
             // yield lets nobody of lower priority run, and may cost what is left of the period.)
             sys::sched_yield();
         }
-        loop {
+        let here = loop {
             let ended = self.ended.load(SeqCst);
             if self.seq.done(goal) {
                 self.stats.shared.fetch_add(1, Relaxed);
-                break;
+                break true;
             }
             let waited = if self.leader.try_lock(me) {
                 Waited::Acquired
@@ -94,19 +105,23 @@ impl Flavour {
             match waited {
                 Waited::Acquired => {
                     let led = !self.seq.done(goal);
-                    if led {
-                        self.run();
+                    let told_as = self.urgency();
+                    if led && !self.run(told_as) {
+                        break false;
                     }
+                    let seq = self.seq.now();
                     self.leader.unlock(me);
                     // After the unlock: a caller that found the lock taken sleeps on the old count,
                     // and must not do so once the lock is free (LEADER).
                     self.ended.fetch_add(1, SeqCst);
                     if self.sleepers.load(SeqCst) != 0 {
                         futex::wake_all(&self.ended);
-                        self.tell(c"endwake");
+                        if led {
+                            self.tell(told_as, seq, c"endwake");
+                        }
                     }
                     if led {
-                        break;
+                        break fork::process() == process;
                     }
                 }
                 Waited::InVain => {}
@@ -117,24 +132,31 @@ impl Flavour {
                     self.sleepers.fetch_sub(1, SeqCst);
                 }
             }
+        };
+        if here {
+            if urgency == Urgency::Expedited {
+                self.urgent.fetch_sub(1, SeqCst);
+            }
+            self.callers.fetch_sub(1, SeqCst);
         }
-        if urgency == Urgency::Expedited {
-            self.urgent.fetch_sub(1, SeqCst);
-        }
-        self.callers.fetch_sub(1, SeqCst);
         busy.store(before, Relaxed);
-        event::rcu_synchronize(self.name(), self.seq.now(), c"end".as_ptr());
-        // What the caller does next (freeing, say) comes after the last section's last load.
-        fence(SeqCst);
+        here
     }
 
-    /// Tells of the grace period that runs.
-    pub fn tell(&self, gpevent: &CStr) {
-        let tell = match self.urgency() {
-            Urgency::Normal => event::rcu_grace_period,
-            Urgency::Expedited => event::rcu_exp_grace_period,
+    /// Tells of a grace period.
+    #[inline(always)]
+    pub fn tell(&self, urgency: Urgency, gp_seq: u64, gpevent: &CStr) {
+        let (enabled, tell): (fn() -> bool, fn(_, _, _)) = match urgency {
+            Urgency::Normal => (event::enabled::rcu_grace_period, event::rcu_grace_period),
+            Urgency::Expedited => {
+                (event::enabled::rcu_exp_grace_period, event::rcu_exp_grace_period)
+            }
         };
-        tell(self.name(), self.seq.now(), gpevent.as_ptr());
+        if enabled() {
+            tell(self.name(), gp_seq, gpevent.as_ptr());
+            // A probe may have forked behind our back.
+            fork::check();
+        }
     }
 
     /// The calling thread's id.
@@ -204,11 +226,12 @@ impl Flavour {
         }
     }
 
-    /// One grace period. The caller leads.
-    fn run(&self) {
+    /// One grace period. The caller leads. False in the child of a probe that forked.
+    fn run(&self, urgency: Urgency) -> bool {
+        let process = fork::process();
         self.seq.start();
-        self.tell(c"start");
-        let mut wait = Wait::new();
+        let mut wait = Wait::new(urgency);
+        wait.tell(self, c"start");
         // GP-START: the updates, a full fence, then the counts and the chain of newcomers. Their
         // partners are TRANSIENT and NEWCOMER: a section that did not see the updates is seen.
         fence(SeqCst);
@@ -219,6 +242,7 @@ impl Flavour {
             self.transient.wait(|side| self.await_transient(side, &mut wait));
         }
         let tag = self.seq.tag();
+        let asked_before = self.stats.holdouts.load(Relaxed);
         // One for ourselves, so that no report finds the count zero before all are asked.
         self.holdouts.add();
         let mut roster = self.registry.lock();
@@ -229,7 +253,7 @@ impl Flavour {
         if self.is_alone(&mut roster) {
             drop(roster);
             self.holdouts.finish();
-            return self.end(&wait);
+            return self.end(&wait, process);
         }
         let barrier = ipi::mode() != ipi::Mode::Signal && {
             self.glance(&mut roster, tag);
@@ -241,26 +265,34 @@ impl Flavour {
         } else {
             self.interrupt_everybody(&mut roster, tag, &mut wait);
         }
-        let asked = roster.entries().iter().filter(|entry| entry.asked == tag).count();
+        if cfg!(broken = "event-lock") {
+            wait.tell(self, c"select");
+        }
         drop(roster);
-        self.tell(c"select");
-        wait.tell_of_ipis(self);
         self.holdouts.finish();
+        wait.tell(self, c"select");
+        wait.tell_of_ipis(self);
         if self.holdouts.open() != 0 {
-            self.tell(c"startwait");
+            wait.tell(self, c"startwait");
         }
         self.await_holdouts(tag, &mut wait);
+        // Nobody else leads, so nobody else asks.
+        let asked = self.stats.holdouts.load(Relaxed).wrapping_sub(asked_before);
         if asked != 0 {
             event::rcu_quiescent_state_report(self.name(), self.seq.now(), asked as c_int);
         }
-        self.end(&wait);
+        self.end(&wait, process)
     }
 
-    /// The end of a grace period.
-    fn end(&self, wait: &Wait) {
-        self.seq.end();
-        wait.book(self);
-        self.tell(c"end");
+    /// The end of a grace period, unless this is not the process in which it began any more.
+    fn end(&self, wait: &Wait, process: i32) -> bool {
+        fork::check();
+        if fork::process() == process || cfg!(broken = "event-fork") {
+            self.seq.end();
+            wait.book(self);
+            wait.tell(self, c"end");
+        }
+        fork::process() == process || cfg!(broken = "event-fork")
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a

@@ -4,6 +4,7 @@
 //! that have not answered: the dead are buried, the silent are flagged, and a grace period that
 //! takes too long is reported.
 
+use core::ffi::CStr;
 use core::sync::atomic::{
     fence,
     Ordering::{Relaxed, SeqCst},
@@ -12,6 +13,7 @@ use core::sync::atomic::{
 use crate::boost::Boost;
 use crate::event;
 use crate::flavour::Flavour;
+use crate::fork;
 use crate::grace_period::{Look, Urgency, SPIN_NS};
 use crate::ipi;
 use crate::reader::Reader;
@@ -46,6 +48,8 @@ pub struct Wait {
     /// How often it did.
     looks: u32,
     stall: Stall,
+    /// As what the grace period is told of: what was wanted when it started.
+    urgency: Urgency,
     /// Threads that were sent an IPI, the first ones, and how many.
     interrupted: [i32; MOST_TOLD],
     ipis: usize,
@@ -56,13 +60,14 @@ const MOST_TOLD: usize = 16;
 
 impl Wait {
     /// Nothing yet; reads no clock.
-    pub fn new() -> Self {
+    pub fn new(urgency: Urgency) -> Self {
         Wait {
             since: 0,
             spun: 0,
             patience: FIRST_PATIENCE_NS,
             looks: 0,
             stall: Stall::new(),
+            urgency,
             interrupted: [0; MOST_TOLD],
             ipis: 0,
         }
@@ -81,6 +86,12 @@ impl Wait {
         for tid in self.interrupted.iter().take(self.ipis) {
             event::rcu_fqs(flavour.name(), flavour.seq.now(), *tid, c"ipi".as_ptr());
         }
+    }
+
+    /// Tells of the grace period.
+    #[inline(always)]
+    pub fn tell(&self, flavour: &Flavour, gpevent: &CStr) {
+        flavour.tell(self.urgency, flavour.seq.now(), gpevent);
     }
 
     /// Somebody is in the way, from now on at the latest.
@@ -127,10 +138,12 @@ impl Wait {
                     return;
                 }
             } else if open.sleep(self.patience) {
-                flavour.tell(c"wake");
+                self.tell(flavour, c"wake");
                 // In real time too: who is just reporting, below us, wants the processor for that.
                 return;
             }
+            // A probe may have forked behind our back.
+            fork::check();
             let now = sys::monotonic_ns();
             // A signal may have woken us.
             if now.wrapping_sub(looked) >= self.patience {

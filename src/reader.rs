@@ -118,6 +118,8 @@ pub mod role {
     pub const RUNS: u8 = 2;
     /// It forks, and holds the lists of callbacks meanwhile.
     pub const FORKS: u8 = 4;
+    /// It holds the lock of a round of callbacks.
+    pub const ROUND: u8 = 8;
 }
 
 /// Bits of [`Reader::busy`]. They say what signal handlers above must not wait for.
@@ -313,6 +315,9 @@ impl Reader {
             self.report(flavour, Reporter::Section);
         }
         flavour.transient.exit(self, flavour);
+        if cfg!(broken = "event-unlock") {
+            crate::event::rcu_quiescent_state_report(flavour.name(), flavour.seq.now(), 1);
+        }
     }
 
     /// Enters the registry now, so that the first sections cost what any other does.

@@ -126,7 +126,7 @@ pub fn call_rcu<F: FnOnce() + Send + 'static>(action: F) {
     let node = Box::into_raw(Box::new(Node { head: Head::new(), value: action }));
     // SAFETY: the head is the first field of a box that is given up here and comes back in
     // `call_boxed`, once.
-    unsafe { NOTRACE.call(node.cast(), call_boxed::<F> as *const () as usize) };
+    unsafe { NOTRACE.call_and_tell(node.cast(), call_boxed::<F> as *const () as usize) };
     crate::start::ensure();
     callback::at_safe_point();
 }
@@ -251,7 +251,7 @@ impl<T> Rcu<T> {
         let old = self.publish(value);
         // SAFETY: the head is the first field of `old`, which came from a box, and which no other
         // call took.
-        unsafe { NOTRACE.call(old.cast(), drop_boxed::<T> as *const () as usize) };
+        unsafe { NOTRACE.call_and_tell(old.cast(), drop_boxed::<T> as *const () as usize) };
         crate::start::ensure();
         callback::at_safe_point();
     }

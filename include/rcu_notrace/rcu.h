@@ -61,13 +61,17 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_dereference, TP_PROTO(const void *pointer, int saf
 /* synchronize_rcu() and the like: "begin", "end". */
 RCU_NOTRACE_DECLARE_EVENT(rcu_synchronize, TP_PROTO(const char *rcuname, unsigned long gp_seq, const char *event));
 
-/* A grace period: "start", "select", "startwait", "wake", "end", "endwake". */
+/*
+ * A grace period: "start"; "select": all readers in the way were found and asked; "startwait": some have not
+ * reported; "wake": the last one did, and woke the waiter; "end"; "endwake": others were woken that waited.
+ * One beside nobody has "start" and "end" only.
+ */
 RCU_NOTRACE_DECLARE_EVENT(rcu_grace_period, TP_PROTO(const char *rcuname, unsigned long gp_seq, const char *gpevent));
 
-/* The same of one that is hurried along. */
+/* The same of one that somebody wanted expedited when it started. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_exp_grace_period, TP_PROTO(const char *rcuname, unsigned long gp_seq, const char *gpevent));
 
-/* What was done to a reader in the way: "ipi". */
+/* What was done to a reader in the way: "ipi". Told after "select"; the first sixteen of a grace period. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_fqs, TP_PROTO(const char *rcuname, unsigned long gp_seq, int tid, const char *qsevent));
 
 /* All readers that were asked have reported. */
@@ -76,7 +80,7 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_quiescent_state_report, TP_PROTO(const char *rcuna
 /* A grace period takes too long. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_stall_warning, TP_PROTO(const char *rcuname, const char *msg));
 
-/* A reader was lent a priority, until it reported or the time was up. */
+/* A reader was lent the waiter's priority, until it reported or the waiter looked around again. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_boost, TP_PROTO(const char *rcuname, int tid));
 
 /* A callback is queued. */
@@ -85,7 +89,7 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_callback, TP_PROTO(const char *rcuname, struct rcu
 /* A block is queued to be freed. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_kvfree_callback, TP_PROTO(const char *rcuname, struct rcu_head *rhp, unsigned long offset, long qlen));
 
-/* Callbacks are about to be called; how many wait. */
+/* Callbacks are about to be called; how many. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_batch_start, TP_PROTO(const char *rcuname, long qlen));
 
 /* One is about to be called. */
@@ -100,13 +104,13 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_callback_done, TP_PROTO(const char *rcuname, const
 /* They have been called; how many. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_batch_end, TP_PROTO(const char *rcuname, long callbacks_invoked));
 
-/* rcu_barrier(): "Begin", "End"; how many callbacks wait. */
+/* rcu_barrier(): "Begin", "End"; how many callbacks wait meanwhile. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_barrier, TP_PROTO(const char *rcuname, const char *s, long cnt));
 
 /* rcu_register_thread(). */
 RCU_NOTRACE_DECLARE_EVENT(rcu_register_thread, TP_PROTO(int tid));
 
-/* rcu_unregister_thread(), or a thread that was a reader ends. */
+/* rcu_unregister_thread() begins, or a thread that was a reader ends. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_unregister_thread, TP_PROTO(int tid));
 
 /* ---- the read side --------------------------------------------------------------------------- */
@@ -115,10 +119,10 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_unregister_thread, TP_PROTO(int tid));
 extern "C" {
 #endif
 
-void rcu_notrace_tell_lock(const void *caller);
-void rcu_notrace_tell_unlock(const void *caller);
-void rcu_notrace_tell_dereference(const void *pointer, int safe, const void *caller);
-void rcu_notrace_check_dereference(int safe);
+RCU_NOTRACE_NOPLT void rcu_notrace_tell_lock(const void *caller);
+RCU_NOTRACE_NOPLT void rcu_notrace_tell_unlock(const void *caller);
+RCU_NOTRACE_NOPLT void rcu_notrace_tell_dereference(const void *pointer, int safe, const void *caller);
+RCU_NOTRACE_NOPLT void rcu_notrace_check_dereference(int safe);
 
 /* The place in the code that this becomes part of. */
 RCU_NOTRACE_INLINE const void *rcu_notrace_here(void)
@@ -160,21 +164,27 @@ RCU_NOTRACE_INLINE void rcu_read_unlock(void)
  * rcu_dereference_check(p, condition) - rcu_dereference(p), told to the tracepoint rcu_dereference
  *
  * with whether it was safe: in a section, or `condition` holds (the caller has the lock of those who change p).
- * With RCU_NOTRACE_DEBUG it is an error, a message and abort, if it was not. Any context. Kernel: the same name.
+ * The condition is evaluated if the tracepoint is enabled, or with RCU_NOTRACE_DEBUG; then it is an error, a
+ * message and abort, if it was not. Any context. Kernel: the same name.
  */
 #define rcu_dereference_check(p, condition) \
     __extension__({ \
         __typeof__(p) rcu_notrace_loaded = rcu_dereference(p); \
-        RCU_NOTRACE_CHECK((condition) || rcu_read_lock_held()); \
-        if (trace_rcu_dereference_enabled()) \
-            rcu_notrace_tell_dereference((const void *)rcu_notrace_loaded, \
-                                         (condition) || rcu_read_lock_held(), rcu_notrace_here()); \
+        int rcu_notrace_traced = trace_rcu_dereference_enabled(); \
+        if (RCU_NOTRACE_CHECKS || rcu_notrace_traced) { \
+            int rcu_notrace_safe = (condition) || rcu_read_lock_held(); \
+            if (rcu_notrace_traced) \
+                rcu_notrace_tell_dereference((const void *)rcu_notrace_loaded, rcu_notrace_safe, \
+                                             rcu_notrace_here()); \
+            if (RCU_NOTRACE_CHECKS) \
+                rcu_notrace_check_dereference(rcu_notrace_safe); \
+        } \
         rcu_notrace_loaded; \
     })
 #ifdef RCU_NOTRACE_DEBUG
-#define RCU_NOTRACE_CHECK(safe) rcu_notrace_check_dereference(safe)
+#define RCU_NOTRACE_CHECKS 1
 #else
-#define RCU_NOTRACE_CHECK(safe) (void)0
+#define RCU_NOTRACE_CHECKS 0
 #endif
 
 #ifdef __cplusplus

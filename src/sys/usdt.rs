@@ -1,9 +1,10 @@
 //! USDT notes: places in the code that debuggers and perf(1) know by name, as sys/sdt.h makes them.
 
-/// A nop, and a note of where it is and in which registers its arguments are. Provider `rcu`.
+/// A nop, and a note of where it is and in which registers its arguments are. Provider `rcu`. Who wants to
+/// be told counts the semaphore up.
 #[cfg(target_arch = "x86_64")]
 macro_rules! usdt {
-    ($name:ident, $($arg:ident),*) => {
+    ($name:ident, $semaphore:path, $($arg:ident),*) => {
         // SAFETY: a nop; the rest goes to sections that are not loaded, but for one byte that only
         // has an address.
         unsafe {
@@ -14,7 +15,7 @@ macro_rules! usdt {
                 ".4byte 992f-991f, 994f-993f, 3",
                 "991: .asciz \"stapsdt\"",
                 "992: .balign 4",
-                "993: .8byte 990b, _.stapsdt.base, 0",
+                "993: .8byte 990b, _.stapsdt.base, {semaphore}",
                 ".asciz \"rcu\"",
                 concat!(".asciz \"", stringify!($name), "\""),
                 concat!(".asciz \"", $("8@{", stringify!($arg), "} ",)* "\""),
@@ -28,6 +29,7 @@ macro_rules! usdt {
                 ".size _.stapsdt.base, 1",
                 ".popsection",
                 ".endif",
+                semaphore = sym $semaphore,
                 $($arg = in(reg) $arg as u64,)*
                 options(att_syntax, nostack, preserves_flags, readonly)
             );
@@ -37,7 +39,7 @@ macro_rules! usdt {
 
 #[cfg(not(target_arch = "x86_64"))]
 macro_rules! usdt {
-    ($name:ident, $($arg:ident),*) => {
+    ($name:ident, $semaphore:path, $($arg:ident),*) => {
         $(let _ = $arg;)*
     };
 }
