@@ -242,7 +242,8 @@ check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
 
 check-record: $(B)/c-tests/record
-	$(Q)c-tests/run.sh $(B)/c-tests record
+	$(Q)for mode in auto signal membarrier; do \
+		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
 # The heap tracer without its grace periods: its probes must notice.
 $(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)

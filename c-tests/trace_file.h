@@ -86,7 +86,7 @@ __attribute__((unused)) static void read_trace(const char *path, struct trace *t
                  (unsigned long long)chunk->committed);
         while (at < chunk->committed) {
             const uint64_t *word = (const void *)(trace->bytes + place + at);
-            uint64_t low = *word >> 16, mask = (UINT64_C(1) << 48) - 1;
+            uint64_t low = *word >> 16;
 
             record.type = *word & 255;
             record.words = (unsigned)(*word >> 8 & 255) - 1;
@@ -104,10 +104,9 @@ __attribute__((unused)) static void read_trace(const char *path, struct trace *t
             } else {
                 if (!context)
                     fail("chunk %llu does not begin with a context", (unsigned long long)i);
-                /* Signed. */
-                record.time += (uint64_t)((int64_t)((low - record.time) << 16) >> 16) & ~UINT64_C(0);
+                /* The difference modulo 2^48, signed. */
+                record.time += (uint64_t)((int64_t)((low - record.time) << 16) >> 16);
             }
-            (void)mask;
             if (record.type == RCUTRACE_LOST)
                 trace->lost += word[1];
             trace->records++;

@@ -29,6 +29,7 @@ enum {
     HIGH_FD = 200,
     WATCH_MS = 100,     /* between two looks while something is recorded */
     IDLE_MS = 500,      /* and while nothing is */
+    FORKED_MS = 50,     /* before the first look in a forked child */
     REQUEST_MS = 1000,
     REQUEST_SIZE = 8192,
     REFRESH_MS = 3600000,
@@ -335,7 +336,9 @@ static void wait_for_client(uint64_t ms)
 
     if (control_wanted && !is_ours()) {
         pthread_mutex_lock(&recorder_lock);
-        open_socket();
+        /* Unless the process's end has come between. */
+        if (control_wanted)
+            open_socket();
         pthread_mutex_unlock(&recorder_lock);
     }
     waiting.fd = listening.fd;
@@ -365,13 +368,15 @@ static void look_after(uint64_t now, uint64_t *toggle, uint64_t *refresh)
     pthread_mutex_unlock(&recorder_lock);
 }
 
-static void *control(void *unused)
+static void *control(void *forked)
 {
     uint64_t now = now_ms(), toggle = now + control_toggle_ms, refresh = now + REFRESH_MS;
 
-    (void)unused;
     rcutrace_begin_own();
     prctl(PR_SET_NAME, "rcutrace");
+    /* Most forked children exec or end soon. */
+    if (forked)
+        poll(NULL, 0, FORKED_MS);
     while (!is_last_thread()) {
         uint64_t ms = session_current ? WATCH_MS : IDLE_MS;
 
@@ -389,7 +394,7 @@ static void *control(void *unused)
 
 /* With all signals blocked, which the thread inherits. Where no thread can be had, nobody answers;
  * recording does not depend on it. */
-static void start_thread(void)
+static void start_thread(bool forked)
 {
     const size_t stack = 256 * 1024;
     pthread_attr_t attributes;
@@ -401,13 +406,13 @@ static void start_thread(void)
     pthread_setspecific(main_key, &main_key);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, stack);
-    if (pthread_create(&thread, &attributes, control, NULL) == EINVAL) {
+    if (pthread_create(&thread, &attributes, control, forked ? &listening : NULL) == EINVAL) {
         /* A program with a large thread-local segment, for which the stack is too small. */
         pthread_attr_destroy(&attributes);
         if (pthread_attr_init(&attributes))
             return;
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        pthread_create(&thread, &attributes, control, NULL);
+        pthread_create(&thread, &attributes, control, forked ? &listening : NULL);
     }
     pthread_attr_destroy(&attributes);
 }
@@ -415,7 +420,7 @@ static void start_thread(void)
 void control_start(void)
 {
     pthread_key_create(&main_key, on_main_exit);
-    start_thread();
+    start_thread(false);
 }
 
 void control_after_fork(void)
@@ -424,7 +429,7 @@ void control_after_fork(void)
         close(listening.fd);
     listening.fd = -1;
     listening.address.sun_path[0] = 0;
-    start_thread();
+    start_thread(true);
 }
 
 void control_finish(void)

@@ -51,7 +51,8 @@ struct rcutrace_chunk {
     uint64_t committed; /* atomic; bytes from the chunk's beginning */
     uint64_t round;     /* overwrite: how often it was begun anew */
     uint64_t next_index; /* overwrite: the chunk that its thread goes on in, the last one the first again */
-    uint64_t reserved[3];
+    uint64_t allocated; /* the writer's: how much of it has room on the disk; its last page has as well */
+    uint64_t reserved[2];
 };
 
 /* Types of the recorder's own records. */

@@ -336,6 +336,9 @@ __attribute__((destructor)) static void finish(void)
         return;
     own_begin(&before);
     if (lock_in_time()) {
+        /* Later tracers may have come until now. Once is enough for all that it starts. */
+        if (!process.parent_image)
+            tracers_complain();
         maps_renew(false);
         record_own(RCUTRACE_EXIT, &image, 1);
         if (session_current)

@@ -12,8 +12,6 @@
 #include <stdint.h>
 #include <time.h>
 
-#include <rcu_notrace.h>
-
 /* An event's type. The description stays where it is. */
 struct rcutrace_event {
     const char *description; /* "heap:malloc block:x size:u caller:a" */
@@ -77,8 +75,17 @@ extern __thread struct rcutrace_thread rcutrace_thread __attribute__((tls_model(
 /* Whether a tick is one of the TSC, else it is a nanosecond. */
 extern uint32_t rcutrace_tsc;
 
-RCU_NOTRACE_NOPLT uint64_t *rcutrace_reserve_slowly(uintptr_t start, uint64_t head);
-RCU_NOTRACE_NOPLT void rcutrace_commit_slowly(void);
+/* Lazy binding runs the dynamic loader, which is not async-signal-safe. clang needs -z now for this. */
+#if defined(__has_attribute)
+#if __has_attribute(noplt)
+#define RCUTRACE_NOPLT __attribute__((noplt))
+#endif
+#endif
+#ifndef RCUTRACE_NOPLT
+#define RCUTRACE_NOPLT
+#endif
+RCUTRACE_NOPLT uint64_t *rcutrace_reserve_slowly(uintptr_t start, uint64_t head);
+RCUTRACE_NOPLT void rcutrace_commit_slowly(void);
 
 /* One instruction on x86-64: a signal handler comes before or after. */
 RCUTRACE_INLINE uintptr_t rcutrace_take(uintptr_t *next, uintptr_t bytes)

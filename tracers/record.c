@@ -256,7 +256,8 @@ void record_leave(void)
 
     rcu_read_lock_notrace();
     session = rcu_dereference(session_current);
-    if (session && thread->generation == __atomic_load_n(process_generation, __ATOMIC_RELAXED))
+    /* In a child that has not begun yet there is nothing of its own to give. */
+    if (session && __atomic_load_n(process_generation, __ATOMIC_RELAXED))
         leave(session, thread);
     rcu_read_unlock_notrace();
 }
@@ -383,6 +384,8 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
         settle_nowhere(thread, bytes);
         thread->tid = sys_gettid();
         thread->session = session->serial;
+        /* Those are in the other file's header, or the parent's to report. */
+        __atomic_store_n(&thread->lost, 0, __ATOMIC_RELAXED);
     }
     if (thread->armed == UNARMED)
         arm(thread);

@@ -31,6 +31,8 @@
 #include "format.h"
 #include "rcutrace.h"
 
+_Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_commit() has it");
+
 #define EXPORT __attribute__((visibility("default")))
 
 /* ---- sessions -------------------------------------------------------------------------------- */
@@ -78,8 +80,8 @@ void session_after_fork(void);
 bool session_may_have_chunk(const struct session *session, const struct ring *ring);
 /* The ring's next chunk, mapped and empty. False: there is none. In a section, with all signals blocked. */
 bool session_next_chunk(struct session *session, struct ring *ring);
-/* Populates the chunk further. False: it ends here. */
-bool session_extend(const struct session *session, struct ring *ring);
+/* Makes more of the chunk fit for use. False: it ends here, or the disk is full. Any context. */
+bool session_extend(struct session *session, struct ring *ring);
 /* What this process has recorded in it. */
 uint64_t session_bytes(const struct session *session);
 /* Renews the header's `now`. */
@@ -157,6 +159,8 @@ bool tracers_known(const char *names, char *why, size_t size);
 /* 0, or an answer for the user in `why`. `names`: separated by commas, or "all". Under the lock. */
 int tracers_attach(const char *names, char *why, size_t size);
 int tracers_detach(const char *names, char *why, size_t size);
+/* Complains of names in RCUTRACE_ATTACH that nobody has had. */
+void tracers_complain(void);
 /* Detaches and attaches all that are attached. */
 void tracers_toggle(void);
 /* "TAB name=state" of each. */

@@ -26,8 +26,9 @@ struct session *session_current;
 /* Out of the way of a program that counts on low numbers. */
 enum { HIGH_FD = 200 };
 
-/* So much of a chunk is populated at a time. */
-enum { STEP = 65536 };
+/* So much of a chunk is allocated and populated at a time: at first little, because processes that fork and
+ * exec need little, and then as much again as it has. */
+enum { FIRST_STEP = 16384, MOST_STEP = 65536, PAGE = 4096 };
 
 /* Ticks, of either clock some hundredth of a second: no second attempt before, at a disk that is full. */
 #define PATIENCE ((uint64_t)1 << 26)
@@ -83,20 +84,19 @@ static int fill(int fd, uint64_t from, uint64_t size)
     return 0;
 }
 
-/* So that a full disk is an error here and no SIGBUS later. All signals are blocked: some file systems
+/* So that a full disk is an error here and no SIGBUS later. With all signals blocked: some file systems
  * give up at a pending one. */
-static int allocate(const struct session *session, int fd, uint64_t index)
+static bool allocate(int fd, uint64_t from, uint64_t size)
 {
-    uint64_t from = place_of(session, index), size = session->chunk_size;
     int error;
 
     /* Beyond the limit the kernel would send SIGXFSZ. */
     if (from + size > sys_file_size_limit())
-        return -EFBIG;
+        return false;
     error = sys_fallocate(fd, 0, from, size);
     if (error == -EOPNOTSUPP || error == -ENOSYS)
         error = fill(fd, from, size);
-    return error;
+    return !error;
 }
 
 /* An index of a chunk that nobody has had. False: all are used up. */
@@ -123,16 +123,18 @@ static void return_index(const struct session *session, uint64_t index)
                                 __ATOMIC_RELAXED);
 }
 
-static uintptr_t map_chunk(const struct session *session, uint64_t index, bool fresh)
+/* A fresh one gets its first part and its last page, so that the file is as long as its chunks. */
+static uintptr_t map_chunk(const struct session *session, uint64_t index, uint64_t fresh)
 {
+    uint64_t place = place_of(session, index);
     void *chunk = NULL;
     int fd = open_again(session);
 
     if (fd < 0)
         return 0;
-    if (!fresh || !allocate(session, fd, index))
-        chunk = sys_mmap(NULL, session->chunk_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                         place_of(session, index));
+    if (!fresh || (allocate(fd, place, fresh) &&
+                   allocate(fd, place + session->chunk_size - PAGE, PAGE)))
+        chunk = sys_mmap(NULL, session->chunk_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, place);
     close_again(session, fd);
     return (uintptr_t)chunk;
 }
@@ -153,11 +155,11 @@ static void replace_chunk(const struct session *session, struct ring *ring, uint
 static bool add_chunk(struct session *session, struct ring *ring)
 {
     struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk;
-    uint64_t index;
+    uint64_t first = session->chunk_size < FIRST_STEP ? session->chunk_size : FIRST_STEP, index;
 
     if (!take_index(session, &index))
         return false;
-    chunk = (struct rcutrace_chunk *)map_chunk(session, index, true);
+    chunk = (struct rcutrace_chunk *)map_chunk(session, index, first);
     if (!chunk) {
         return_index(session, index);
         return false;
@@ -165,6 +167,7 @@ static bool add_chunk(struct session *session, struct ring *ring)
     chunk->pid = process.pid;
     chunk->image = process.image;
     chunk->committed = RCUTRACE_CHUNK_HEADER;
+    chunk->allocated = first;
     chunk->next_index = index;
     if (old && session->mode == RCUTRACE_OVERWRITE) {
         chunk->next_index = old->next_index;
@@ -186,7 +189,7 @@ static bool reuse_oldest(struct session *session, struct ring *ring)
     index = old->next_index;
     if (index >= __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED))
         return false;
-    chunk = (struct rcutrace_chunk *)map_chunk(session, index, false);
+    chunk = (struct rcutrace_chunk *)map_chunk(session, index, 0);
     if (!chunk)
         return false;
     __atomic_store_n(&chunk->committed, RCUTRACE_CHUNK_HEADER, __ATOMIC_RELEASE);
@@ -195,41 +198,79 @@ static bool reuse_oldest(struct session *session, struct ring *ring)
     return true;
 }
 
-/* It has failed a moment ago. */
-static bool is_impatient(const struct session *session)
+/* There was no room a moment ago. */
+static bool failed_lately(const struct session *session)
 {
     uint64_t failed = __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED);
 
     return failed && rcutrace_clock() - failed <= PATIENCE;
 }
 
+static void note_attempt(struct session *session, bool done)
+{
+    if (!done || __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED))
+        __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
+}
+
 bool session_may_have_chunk(const struct session *session, const struct ring *ring)
 {
     if (session->mode == RCUTRACE_OVERWRITE)
-        return ring->chunks >= 2 || !is_impatient(session);
+        return ring->chunks >= 2 || !failed_lately(session);
     return __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED) < session->chunk_limit &&
-           !is_impatient(session);
+           !failed_lately(session);
 }
 
 bool session_next_chunk(struct session *session, struct ring *ring)
 {
     bool wrap = session->mode == RCUTRACE_OVERWRITE, done = false;
 
-    if (!(wrap && ring->chunks >= session->thread_chunks) && !is_impatient(session)) {
+    if (!(wrap && ring->chunks >= session->thread_chunks) && !failed_lately(session)) {
         done = add_chunk(session, ring);
-        __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
+        note_attempt(session, done);
     }
     if (!done && wrap && ring->chunks >= 2)
         done = reuse_oldest(session, ring);
     return done;
 }
 
-bool session_extend(const struct session *session, struct ring *ring)
+/* Makes room on the disk for another part. */
+static bool allocate_more(struct session *session, struct rcutrace_chunk *chunk, uint64_t index,
+                          uint64_t size)
 {
-    uintptr_t end = ring->chunk + session->chunk_size;
-    uintptr_t step = end - ring->end < STEP ? end - ring->end : STEP;
+    uint64_t signals;
+    bool done = false;
+    int fd;
 
+    if (failed_lately(session))
+        return false;
+    signals = sys_block_signals();
+    fd = open_again(session);
+    if (fd >= 0) {
+        done = allocate(fd, place_of(session, index) + chunk->allocated, size);
+        close_again(session, fd);
+    }
+    sys_restore_signals(signals);
+    note_attempt(session, done);
+    if (done)
+        chunk->allocated += size;
+    return done;
+}
+
+bool session_extend(struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *chunk = (struct rcutrace_chunk *)ring->chunk;
+    uintptr_t used = ring->end - ring->chunk, step = used;
+
+    if (step < FIRST_STEP)
+        step = FIRST_STEP;
+    if (step > MOST_STEP)
+        step = MOST_STEP;
+    if (step > session->chunk_size - used)
+        step = session->chunk_size - used;
     if (!step)
+        return false;
+    if (used + step > chunk->allocated &&
+        !allocate_more(session, chunk, ring->index, used + step - chunk->allocated))
         return false;
     /* A kernel that does not know how takes the faults one by one. */
     sys_madvise((void *)ring->end, step, MADV_POPULATE_WRITE);

@@ -175,6 +175,15 @@ void tracers_toggle(void)
     tracers_attach(names, why, sizeof(why));
 }
 
+void tracers_complain(void)
+{
+    char why[256];
+
+    if (tracers_start && tracers_at_start && *tracers_at_start &&
+        !tracers_known(tracers_at_start, why, sizeof(why)))
+        process_complain("rcutrace: RCUTRACE_ATTACH: %s", why);
+}
+
 void tracers_status(char *text, size_t size)
 {
     size_t used = 0;
