@@ -240,6 +240,8 @@ check-c: tests
 
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
+	$(Q)c-tests/tracers.sh $(B)
+	$(Q)c-tests/traced/cost.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \
