@@ -176,13 +176,41 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable events
+CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
+	events tracepoints
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
 	$(shell printf '\043include <urcu/rculfhash.h>\n' | $(CC) -xc -E -o /dev/null - 2>/dev/null && \
 		echo -lurcu-cds -lurcu-common)
-TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
+TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable) \
+	$(B)/c-tests/tracepoints.fixed
+
+# Shared objects with tracepoints, for the test of those: the library comes with the program, static or
+# not. One is linked with it, one it loads.
+TRACEPOINT_OBJECTS := $(foreach k,.so .portable.so,$(B)/c-tests/tracepoints_provider$k \
+	$(B)/c-tests/tracepoints_module$k)
+build_tracepoints = $(CC) $(TEST_FLAGS) -fPIC -fvisibility=hidden -shared -o $@ $(filter %.c,$^)
+$(B)/c-tests/tracepoints_%.portable.so: c-tests/tracepoints_%.c c-tests/tracepoints.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_tracepoints) -DRCU_NOTRACE_PORTABLE
+$(B)/c-tests/tracepoints_%.so: c-tests/tracepoints_%.c c-tests/tracepoints.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_tracepoints)
+tracepoint_libs = -Wl,-rpath,'$$ORIGIN' -rdynamic -ldl $(B)/c-tests/tracepoints_provider
+$(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static: TEST_LIBS = $(tracepoint_libs).so
+$(B)/c-tests/tracepoints.portable: TEST_LIBS = $(tracepoint_libs).portable.so
+$(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static $(B)/c-tests/tracepoints.portable \
+	$(B)/c-tests/tracepoints.fixed: $(TRACEPOINT_OBJECTS)
+
+# Code that is not position-independent.
+$(B)/c-tests/tracepoints.fixed: c-tests/tracepoints.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -fno-pic -no-pie -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace \
+		-Wl,-rpath,'$(CURDIR)/$(B)' $(tracepoint_libs).so -pthread
 
 $(B)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
@@ -268,6 +296,7 @@ abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
 # ---- benchmarks -------------------------------------------------------------------------------
+build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c
 $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 	@printf '#include <urcu/urcu-memb.h>\n#include <urcu/urcu-signal.h>\n' | \
 		$(CC) -xc -c -o /dev/null - 2>/dev/null || \
@@ -281,8 +310,17 @@ $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_notrace.c -o $(@D)/notrace_static.o
 	$(Q)for flavour in MEMB MB BP SIGNAL; do \
 		$(CC) -std=gnu11 $(CFLAGS) -DPEER_$$flavour -c benches/peer_urcu.c -o $(@D)/$$flavour.o || exit 1; done
-	$(Q)$(CC) $(TEST_FLAGS) -o $@ $(filter-out benches/peer_%,$(filter benches/%.c,$^)) $(@D)/*.o \
-		$(B)/librcu_notrace.a -lurcu-memb -lurcu-mb -lurcu-bp -lurcu-signal -lurcu-common -pthread
+	$(Q)rm -f $(@D)/*.so
+	$(Q)$(CC) $(TEST_FLAGS) -fPIC -shared -DBARE benches/tracepoint_notrace.c -o $(@D)/tracepoint_bare.so
+	$(Q)for form in patched loaded; do \
+		$(CC) $(TEST_FLAGS) -fPIC -shared benches/tracepoint_notrace.c -o $(@D)/tracepoint_$$form.so || exit 1; done
+	$(Q)if echo '#include <lttng/tracepoint.h>' | $(CC) -xc -E -o /dev/null - 2>/dev/null; then \
+		$(build_lttng) -o $(@D)/tracepoint_lttng.so -llttng-ust -llttng-ust-tracepoint -llttng-ust-common && \
+		$(build_lttng) -D_LGPL_SOURCE -ftls-model=initial-exec -o $(@D)/tracepoint_lttng_inlined.so -llttng-ust -llttng-ust-tracepoint \
+			-llttng-ust-common; fi
+	$(Q)$(CC) $(TEST_FLAGS) -rdynamic -o $@ \
+		$(filter-out benches/peer_% benches/tracepoint_%,$(filter benches/%.c,$^)) $(@D)/*.o \
+		$(B)/librcu_notrace.a -ldl -lurcu-memb -lurcu-mb -lurcu-bp -lurcu-signal -lurcu-common -pthread
 
 bench: $(B)/bench/rcu
 	$(Q)$<

@@ -33,6 +33,14 @@ event-unlock:events:auto:the_notrace_pair_tells_nothing
 event-lock:events:auto:threads_end_while
 event-fork:events:auto:may_fork_behind
 event-fork-round:events:auto:may_fork_behind
+probe-grace-period:tracepoints:auto:no_probe_sees_anothers_data
+probe-barrier:tracepoints:auto:no_probe_sees_anothers_data
+probe-stub:tracepoints:auto:a_removal_without_memory
+one-byte:tracepoints:auto:a_switch_is_in_effect
+flip-back:tracepoints:auto:where_patching_is_refused_later
+module-going:tracepoints:auto:modules_come_and_go
+probe-mend:tracepoints:auto:nobody_told_the_library_of_mend
+fork-first:tracepoints:auto:children_of_fork
 "
 caught=0 survived=0
 export SCENARIO_SECONDS=10

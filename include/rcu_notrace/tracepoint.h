@@ -157,6 +157,9 @@ rcu_notrace_module_ends(void)
  * Thirteen bytes, born as `cmpb $0, enabled(%rip); jne`, which src/tracepoint/site.rs turns into
  * `test $offset, %eax` and a nop, or `jmp offset` and a nop: one byte apart.
  *
+ * The table's entry shares the fate of its function (the section flag `?`): of an inline C++ function that
+ * several files have, the linker drops all but one, with their entries.
+ *
  * A pointer to the tracepoint lies in writable data, where the dynamic linker fills it in: so code
  * that is not position-independent takes no copy of another module's tracepoint.
  */
@@ -165,7 +168,7 @@ rcu_notrace_module_ends(void)
     __asm__ goto("1:\tcmpb $0, 3f(%%rip)\n\t" \
                  ".byte 0x0f, 0x85\n\t" \
                  ".long %l[enabled] - . - 4\n\t" \
-                 ".pushsection __rcu_notrace_sites, \"aw\"\n\t" \
+                 ".pushsection __rcu_notrace_sites, \"aw?\"\n\t" \
                  ".balign 8\n\t" \
                  ".long 1b - .\n\t" \
                  ".long %l[enabled] - .\n\t" \
@@ -183,7 +186,7 @@ rcu_notrace_module_ends(void)
 #define RCU_NOTRACE_TRACEPOINT(name) \
     struct tracepoint *tracepoint; \
     __asm__("movq 1f(%%rip), %0\n\t" \
-            ".pushsection .data.rel.rcu_notrace, \"aw\"\n\t" \
+            ".pushsection .data.rel.rcu_notrace, \"aw?\"\n\t" \
             ".balign 8\n" \
             "1:\t.quad __tracepoint_" #name "\n\t" \
             ".popsection" \
@@ -258,17 +261,17 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
  */
 #define DECLARE_TRACE(name, proto, args) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_notrace, 0u, \
-                        RCU_NOTRACE_PARAMS(void *data, proto), RCU_NOTRACE_PARAMS(data, args))
+                        RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_CONDITION(name, proto, args, condition) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), condition, \
-                        rcu_notrace, 0u, RCU_NOTRACE_PARAMS(void *data, proto), \
-                        RCU_NOTRACE_PARAMS(data, args))
+                        rcu_notrace, 0u, RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), \
+                        RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_SYSCALL(name, proto, args) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_tasks_trace, \
-                        RCU_NOTRACE_MAY_FAULT, RCU_NOTRACE_PARAMS(void *data, proto), \
-                        RCU_NOTRACE_PARAMS(data, args))
+                        RCU_NOTRACE_MAY_FAULT, RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), \
+                        RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_NOARGS(name) \
-    RCU_NOTRACE_DECLARE(name, void, , 1, rcu_notrace, 0u, void *data, data)
+    RCU_NOTRACE_DECLARE(name, void, , 1, rcu_notrace, 0u, void *rcu_notrace_data, rcu_notrace_data)
 
 #define RCU_NOTRACE_DECLARE(name, proto, args, condition, section, may_fault, data_proto, data_args) \
     RCU_NOTRACE_DECLARE_PROBES(name, may_fault, RCU_NOTRACE_PARAMS(data_proto)) \
@@ -278,19 +281,17 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
     } \
     RCU_NOTRACE_INLINE void __do_trace_##name(proto) \
     { \
-        struct tracepoint_func *probe; \
-        void *data; \
-        if (!(condition)) \
-            return; \
-        { \
-            RCU_NOTRACE_CLASS(section, guard)(); \
-            probe = rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
-            if (!probe) \
+        if (condition) { \
+            RCU_NOTRACE_CLASS(section, rcu_notrace_section)(); \
+            struct tracepoint_func *rcu_notrace_probe = \
+                rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
+            void *rcu_notrace_data; \
+            if (!rcu_notrace_probe) \
                 return; \
             do { \
-                data = probe->data; \
-                ((void (*)(data_proto))rcu_access_pointer(probe->func))(data_args); \
-            } while (rcu_access_pointer((++probe)->func)); \
+                rcu_notrace_data = rcu_notrace_probe->data; \
+                ((void (*)(data_proto))rcu_access_pointer(rcu_notrace_probe->func))(data_args); \
+            } while (rcu_access_pointer((++rcu_notrace_probe)->func)); \
         } \
     } \
     RCU_NOTRACE_INLINE void trace_##name(proto) \
