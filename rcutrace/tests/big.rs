@@ -44,7 +44,7 @@ fn generate(path: &Path, events: u64) {
         word(100 | (200 + thread) << 32);
         word(time(*turn));
         word(IMAGE);
-        let block = |turn: u64| thread << 40 | (turn % (2 * LIVE)) << 6;
+        let block = |turn: u64| (thread + 1) << 40 | (turn % (2 * LIVE)) << 6;
         let mut used = 64 + 32;
         while used + 32 + 24 <= BIG_CHUNK && written < events {
             word(u64::from(MALLOC) | 4 << 8 | time(*turn) << 16);
