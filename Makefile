@@ -1,6 +1,6 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
-# parts of them: tracers tests check-headers check-rust check-c check-usdt check-tracers check-record
-# check-broken.
+# parts of them: tracers rcutrace tests check-headers check-rust check-c check-usdt check-tracers
+# check-record check-broken.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -110,7 +110,7 @@ LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
 PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
 HEADERS := include/rcu_notrace.h $(wildcard include/rcu_notrace/*.h)
 
-all: $(LIBRARIES) tracers
+all: $(LIBRARIES) tracers rcutrace
 
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
@@ -167,6 +167,24 @@ $(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS)
 		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl $$(TRACED_FLAGS)
 endef
 $(foreach t,$(TRACED),$(eval $(call traced,$t)))
+
+# The command that starts programs under the tracers and reads what they recorded; cargo decides
+# what is out of date. It stands beside the libraries, where it looks for them.
+.PHONY: rcutrace
+RCUTRACE := $(B)/tracers/rcutrace
+RCUTRACE_SOURCES := $(wildcard rcutrace/src/*.rs rcutrace/src/*/*.rs) rcutrace/Cargo.toml Cargo.toml Cargo.lock
+rcutrace: $(RCUTRACE) $(B)/man/rcutrace.1
+$(RCUTRACE): $(RCUTRACE_SOURCES) | tools
+	$(call say,CARGO,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CARGO) build $(if $(V),,--quiet) --profile tool --locked -p rcutrace \
+		--target-dir $(TARGET)/rcutrace
+	$(Q)cp $(TARGET)/rcutrace/tool/rcutrace $@
+
+$(B)/man/rcutrace.1: $(RCUTRACE)
+	$(call say,MAN,$@)
+	$(Q)rm -rf $(@D) && mkdir -p $(@D)
+	$(Q)$(RCUTRACE) man $(@D)
 
 # The main job: `make trace CMD='...'` runs a command under the heap tracer.
 CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
@@ -260,6 +278,9 @@ check-headers: | tools
 check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	$(Q)$(CARGO) fmt --check -p rcutrace
+	$(Q)$(CARGO) clippy --quiet --locked --all-targets -p rcutrace -- -D warnings
+	$(Q)$(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace
 	$(Q)RCU_NOTRACE_BUILD='$(CURDIR)/$(B)' $(CARGO) test --locked
 	$(Q)$(CARGO) test --locked --features portable-reader --lib
 
@@ -330,6 +351,8 @@ bench: $(B)/bench/rcu
 # is written in place.
 DEST_LIB = $(DESTDIR)$(libdir)
 DEST_INCLUDE = $(DESTDIR)$(includedir)
+DEST_BIN = $(DESTDIR)$(PREFIX)/bin
+DEST_MAN = $(DESTDIR)$(PREFIX)/share/man/man1
 install:
 	@test -e $(B)/librcu_notrace.so.$(VERSION) || \
 		{ echo "make: nothing is built yet: run 'make' first" >&2; exit 1; }
@@ -345,12 +368,16 @@ install:
 		'Description: RCU whose read side may be called from anywhere' \
 		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
 		'Cflags: -I$${includedir}' > '$(DEST_LIB)/pkgconfig/rcu_notrace.pc'
+	test ! -e $(RCUTRACE) || { $(INSTALL) -d '$(DEST_BIN)' '$(DEST_MAN)' && \
+		$(INSTALL) -m 755 $(RCUTRACE) '$(DEST_BIN)' && \
+		$(INSTALL) -m 644 $(B)/man/rcutrace*.1 '$(DEST_MAN)'; }
 
 uninstall:
 	rm -f '$(DEST_LIB)/librcu_notrace.so' '$(DEST_LIB)/librcu_notrace.so.$(SOVERSION)' \
 		'$(DEST_LIB)/librcu_notrace.so.$(VERSION)' '$(DEST_LIB)/librcu_notrace.a' \
 		'$(DEST_LIB)/pkgconfig/rcu_notrace.pc' '$(DEST_INCLUDE)/rcu_notrace.h'
 	rm -rf '$(DEST_INCLUDE)/rcu_notrace'
+	rm -f '$(DEST_BIN)/rcutrace' '$(DEST_MAN)'/rcutrace.1 '$(DEST_MAN)'/rcutrace-*.1
 
 # Programs built from the installed tree by pkg-config alone.
 installcheck: $(LIBRARIES)

@@ -185,7 +185,7 @@ pub struct RecordArgs {
     /// With -p: only so many seconds
     #[arg(long, value_name = "SECONDS", requires = "pid", value_parser = seconds)]
     pub duration: Option<std::time::Duration>,
-    /// Heap: record call stacks, at most so many frames [default: 16]
+    /// Heap: record call stacks, at most so many frames (16 if DEPTH is not given)
     #[arg(
         short = 'g',
         long,

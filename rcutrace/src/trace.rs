@@ -203,13 +203,23 @@ impl Trace {
         };
         self.flaws.missing_chunks = handed_out.saturating_sub(room);
         progress.begin("reading", length);
-        for number in 0..room.min(self.header.chunks) {
+        let last = room.min(self.header.chunks);
+        let mut number = 0;
+        while number < last {
             let Some(at) = self.header.chunk_at(number) else { break };
-            match ChunkHeader::read(&self.file, at)? {
-                Some(chunk) => self.scan_chunk(at, chunk, &mut descriptions)?,
-                None => self.flaws.missing_chunks += 1,
-            }
             progress.at(at);
+            let next = match ChunkHeader::read(&self.file, at)? {
+                Some(chunk) => {
+                    self.scan_chunk(at, chunk, &mut descriptions)?;
+                    number + 1
+                }
+                None => {
+                    let next = self.chunk_with_data(at).clamp(number + 1, last);
+                    self.flaws.missing_chunks += next - number;
+                    next
+                }
+            };
+            number = next;
         }
         progress.end();
         if self.span.0 > self.span.1 {
@@ -220,6 +230,15 @@ impl Trace {
             image.maps.finish();
         }
         Ok(())
+    }
+
+    /// The chunk in which the file goes on behind a hole: holes cost nothing, and may be endless.
+    fn chunk_with_data(&self, at: u64) -> u64 {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data.saturating_sub(file::HEADER_SIZE) / u64::from(self.header.chunk_size),
+            Err(rustix::io::Errno::NXIO) => u64::MAX,
+            Err(_) => 0, // a file system without holes: one after the other
+        }
     }
 
     fn scan_chunk(

@@ -160,6 +160,19 @@ fn a_killed_programs_file_tells_what_is_complete_and_that_it_was_cut() {
 }
 
 #[test]
+fn a_hole_of_a_tebibyte_takes_no_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut writer = everything();
+    writer.put64(88, u64::MAX);
+    let path = writer.save(directory.path());
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opened");
+    file.set_len(1 << 40).expect("a sparse file");
+    let trace = Trace::open(&path, &mut Progress::silent()).expect("opened");
+    assert_eq!(trace.images.len(), 2);
+    assert_eq!(trace.flaws.missing_chunks, (1 << 28) - writer.bytes.len() as u64 / 4096);
+}
+
+#[test]
 fn what_lies_behind_committed_is_not_read() {
     let mut writer = Writer::new();
     writer.process(100, IMAGE, 0, "start", "/bin/cmd", 2_000_000);
