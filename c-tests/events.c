@@ -630,7 +630,8 @@ static void an_ipi_that_lands_in_a_new_section_is_not_lost(void)
     probe_nothing(NULL);
     printf("    %d of %d IPIs landed in a new section; longest wait after it %llu us\n", landed, ROUNDS,
            (unsigned long long)longest / 1000);
-    CHECK(landed > 0);
+    /* In mode auto the glance may have flagged each section already, without an IPI. */
+    CHECK(landed > 0 || rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_AUTO);
     /* As long as a busy machine takes to run the waiter. */
     CHECK(longest < 2000000000);
 }

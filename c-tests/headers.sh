@@ -18,6 +18,14 @@ try() { # compiler, language, standard, header
 }
 
 headers="rcu_notrace.h rcu_notrace/abi.h"
+headers="$headers rcu_notrace/rcu.h"
+usdt=()
+if echo '#include <sys/sdt.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
+    usdt=(-DRCU_NOTRACE_USDT)
+else
+    echo "ok headers: SKIP, -DRCU_NOTRACE_USDT wants sys/sdt.h (apt-get install systemtap-sdt-dev)"
+    skipped=$((skipped + 1))
+fi
 later=()
 if echo '#include <urcu/rculfhash.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
     headers="$headers rcu_notrace/urcu.h"
@@ -52,6 +60,7 @@ for pair in gcc:g++ clang:clang++; do
                 try "$c" c $standard $header -DRCU_NOTRACE_PORTABLE
                 try "$c" c $standard $header -DRCU_NOTRACE_NO_INLINE -DRCU_NOTRACE_NO_GUARD
                 case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
+                case $header in */rcu.h) try "$c" c $standard $header "${usdt[@]}" -DRCU_NOTRACE_NO_JUMP_LABELS ;; esac
             done
         else
             echo "ok headers: SKIP, $c is missing (apt-get install $c)"
@@ -62,6 +71,7 @@ for pair in gcc:g++ clang:clang++; do
                 try "$cxx" c++ $standard $header
                 try "$cxx" c++ $standard $header -DRCU_NOTRACE_GUARD -DRCU_NOTRACE_PORTABLE
                 case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
+                case $header in */rcu.h) try "$cxx" c++ $standard $header "${usdt[@]}" ;; esac
             done
         else
             echo "ok headers: SKIP, $cxx is missing (apt-get install $cxx)"

@@ -10,14 +10,24 @@
  *     register_trace_rcu_grace_period(probe, NULL);
  *
  * Probes of these tracepoints may do whatever a tracer's probe may: open sections (the notrace pair; what the
- * ordinary one would tell is dropped), walk the stack, allocate, call call_rcu(). They must not wait for
- * a grace period. While a thread runs one, no other event of RCU's own is told on that thread, nor in a signal
- * handler that interrupts it; rcu_notrace_get_tracepoint_stats() has the number of those that were dropped.
- * Nothing is told by the notrace pair, its slow paths and the IPI's handler.
+ * ordinary one would tell is dropped), walk the stack, allocate, call call_rcu(), fork. They must not wait for
+ * a grace period: message and abort. While a thread runs one, no other event of RCU's own is told on that thread,
+ * nor in a signal handler that interrupts it; rcu_notrace_get_tracepoint_stats() has the number of those that
+ * were dropped. Nothing is told by the notrace pair, its slow paths and the IPI's handler, nor under a lock
+ * that the ends of threads wait for. Two things are a probe's own affair: a callback for each callback that is
+ * told of never comes to an end; and as in any section, it must not want a lock under which somebody calls
+ * synchronize_rcu().
+ *
+ * The child of a probe that forks goes on where its parent was, alone: a grace period starts over.
  *
  * The same places have USDT notes of provider `rcu`, which perf(1), gdb and bpftrace know: in the library
- * always; in rcu_read_lock() and rcu_read_unlock() if RCU_NOTRACE_USDT is defined before this is included,
- * which wants sys/sdt.h (Debian: systemtap-sdt-dev).
+ * always, with semaphores, also of what comes up in probes; in rcu_read_lock() and rcu_read_unlock() if
+ * RCU_NOTRACE_USDT is defined before this is included, which wants sys/sdt.h (Debian: systemtap-sdt-dev).
+ *
+ *                                            signal   under locks   allocates  blocks
+ *                                            handler
+ *   rcu_read_lock, rcu_read_unlock,          yes      yes           no         no: its probes decide
+ *   rcu_dereference_check                                                      for themselves
  *
  * Not together with liburcu's headers that give these names another meaning: then this declares the
  * tracepoints alone.
@@ -136,6 +146,11 @@ RCU_NOTRACE_INLINE const void *rcu_notrace_here(void)
     return here;
 }
 
+#if defined(RCU_NOTRACE_USDT) && defined(__clang__)
+/* sys/sdt.h's own. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 #ifndef rcu_read_lock
 /*
  * rcu_read_lock, rcu_read_unlock - a section, which can be traced
@@ -158,6 +173,9 @@ RCU_NOTRACE_INLINE void rcu_read_unlock(void)
         rcu_notrace_tell_unlock(rcu_notrace_here());
     rcu_read_unlock_notrace();
 }
+#endif
+#if defined(RCU_NOTRACE_USDT) && defined(__clang__)
+#pragma clang diagnostic pop
 #endif
 
 /*
