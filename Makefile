@@ -141,13 +141,41 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable
+CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
+	tracepoints
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
 	$(shell printf '\043include <urcu/rculfhash.h>\n' | $(CC) -xc -E -o /dev/null - 2>/dev/null && \
 		echo -lurcu-cds -lurcu-common)
-TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable)
+TEST_BINARIES := $(foreach t,$(CTESTS),$(B)/c-tests/$t $(B)/c-tests/$t.static $(B)/c-tests/$t.portable) \
+	$(B)/c-tests/tracepoints.fixed
+
+# Shared objects with tracepoints, for the test of those: the library comes with the program, static or
+# not. One is linked with it, one it loads.
+TRACEPOINT_OBJECTS := $(foreach k,.so .portable.so,$(B)/c-tests/tracepoints_provider$k \
+	$(B)/c-tests/tracepoints_module$k)
+build_tracepoints = $(CC) $(TEST_FLAGS) -fPIC -fvisibility=hidden -shared -o $@ $(filter %.c,$^)
+$(B)/c-tests/tracepoints_%.portable.so: c-tests/tracepoints_%.c c-tests/tracepoints.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_tracepoints) -DRCU_NOTRACE_PORTABLE
+$(B)/c-tests/tracepoints_%.so: c-tests/tracepoints_%.c c-tests/tracepoints.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_tracepoints)
+tracepoint_libs = -Wl,-rpath,'$$ORIGIN' -rdynamic -ldl $(B)/c-tests/tracepoints_provider
+$(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static: TEST_LIBS = $(tracepoint_libs).so
+$(B)/c-tests/tracepoints.portable: TEST_LIBS = $(tracepoint_libs).portable.so
+$(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static $(B)/c-tests/tracepoints.portable \
+	$(B)/c-tests/tracepoints.fixed: $(TRACEPOINT_OBJECTS)
+
+# Code that is not position-independent.
+$(B)/c-tests/tracepoints.fixed: c-tests/tracepoints.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -fno-pic -no-pie -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace \
+		-Wl,-rpath,'$(CURDIR)/$(B)' $(tracepoint_libs).so -pthread
 
 $(B)/c-tests/%: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
@@ -183,7 +211,7 @@ tests: $(TEST_BINARIES) $(B)/c-tests/two_archives
 check: check-headers check-rust check-c check-tracers check-broken installcheck
 	@echo 'check: all of it passed'
 
-check-headers: | tools
+check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)c-tests/headers.sh
 
 check-rust: $(LIBRARIES) $(PORTABLE)

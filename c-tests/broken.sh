@@ -28,6 +28,14 @@ boost:boost:auto:a_preempted_reader
 boost-return:boost:auto:a_preempted_reader
 scheduler-mark:unreachable:signal:never_leaves_its_processor
 scheduler-age:unreachable:signal:never_leaves_its_processor
+probe-grace-period:tracepoints:auto:no_probe_sees_anothers_data
+probe-barrier:tracepoints:auto:no_probe_sees_anothers_data
+probe-stub:tracepoints:auto:a_removal_without_memory
+one-byte:tracepoints:auto:a_switch_is_in_effect
+flip-back:tracepoints:auto:where_patching_is_refused_later
+module-going:tracepoints:auto:modules_come_and_go
+probe-mend:tracepoints:auto:nobody_told_the_library_of_mend
+fork-first:tracepoints:auto:children_of_fork
 "
 caught=0 survived=0
 export SCENARIO_SECONDS=10

@@ -8,7 +8,7 @@ set -u
 directory=$1
 shift
 reading="sections grace_periods life corners bad_use storm litmus"
-above="callbacks flavours polled stall boost unreachable urcu"
+above="callbacks flavours polled stall boost unreachable urcu tracepoints"
 if [ $# -gt 0 ]; then
     reading="$*" above=
 fi
@@ -43,6 +43,12 @@ for mode in auto signal membarrier; do
     run $mode "" $above
 done
 run auto .portable $above
+# Tracepoints in a static program, in one that is not position-independent, and loaded by its code.
+if [[ " $above $reading " == *" tracepoints "* ]]; then
+    [ "$above" ] && run auto .static tracepoints
+    run auto .fixed tracepoints
+    RCU_NOTRACE_KEYS=load run auto "" tracepoints
+fi
 unset RCU_NOTRACE_IPI
 if [ -x "$directory/two_archives" ]; then one "$directory/two_archives"; fi
 echo "c-tests: $passed passed, $failed failed, $skipped skipped"

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::bug::{self, Decimal};
 use crate::flavour::{Flavour, ALL};
-use crate::{start, sys};
+use crate::{start, sys, tracepoint};
 
 macro_rules! counters {
     ($($name:ident,)*) => {
@@ -156,7 +156,7 @@ pub fn start() {
 }
 
 /// One line a counter, with the process's id (children of a fork print theirs); of the first
-/// flavour, and of others that were used.
+/// flavour, of others that were used, and of tracepoints if there are any.
 extern "C" fn print() {
     let process = Decimal::new(sys::getpid() as u64);
     for flavour in ALL {
@@ -189,6 +189,9 @@ extern "C" fn print() {
             }
         }
     }
+    tracepoint::each_counter(|name, value| {
+        bug::warn(&[process.text(), b": ", name.as_bytes(), b" ", Decimal::new(value).text()]);
+    });
 }
 
 /// Adds one, where only one thread at a time does so.

@@ -110,15 +110,18 @@ impl Worker {
     }
 }
 
+/// All signals but those of a thread's own faults, and what a sandbox sends.
+pub fn others() -> u64 {
+    const OWN: [i32; 6] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)))
+}
+
 fn create(flavour: &'static Flavour) -> bool {
     static WARNED: AtomicBool = AtomicBool::new(false);
     let mut thread = MaybeUninit::uninit();
-    // It inherits the mask: signals are the program's, for its own threads. But not those of its
-    // own faults, and what a sandbox sends.
-    const OWN: [i32; 6] =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
-    let others = OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)));
-    let mask = sys::set_signal_mask(others);
+    // It inherits the mask: signals are the program's, for its own threads.
+    let mask = sys::set_signal_mask(others());
     // SAFETY: `body` takes a flavour's address, and is never unloaded (-z nodelete).
     let error = unsafe {
         libc::pthread_create(

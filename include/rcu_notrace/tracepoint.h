@@ -25,8 +25,10 @@
  *
  * What a disabled tracepoint costs: an instruction that does nothing and a nop. Enabled, the first is
  * patched to a jump, while threads run. Where code cannot be patched (mprotect(2) of code or membarrier's
- * SYNC_CORE command refused, the module was loaded while other threads ran, RCU_NOTRACE_KEYS=load in the
- * environment), it is a load, a test and a predicted branch. rcu_notrace_get_tracepoint_stats() tells.
+ * SYNC_CORE command refused, the module was loaded while other threads ran, the library's own for callbacks
+ * among them; RCU_NOTRACE_KEYS=load in the environment), it is a compare with memory and a predicted branch.
+ * rcu_notrace_get_tracepoint_stats() tells. Other machines than x86-64, and RCU_NOTRACE_NO_JUMP_LABELS: a load of
+ * the array's address, a test and a branch.
  *
  * Probes run in a read-side section of this library, the highest priority first, those of one priority in
  * the order of their registration. A probe that comes to the tracepoint that it is called by recurses; what it needs
@@ -40,9 +42,13 @@
  *   tracepoint_synchronize_unregister        as synchronize_rcu()
  *   for_each_tracepoint, find_tracepoint     no       no            no         the lock
  *
- * Not in a probe: registering, unregistering, waiting. Registered probes and the memory of their data stay
- * until they were unregistered and tracepoint_synchronize_unregister() has returned; also if the module
- * (shared object) that they lie in is unloaded.
+ * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
+ * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint, dlopen and
+ * dlclose of modules with tracepoints; the process ends with a message.
+ *
+ * A probe's code and data stay until it was unregistered and tracepoint_synchronize_unregister() has returned: so
+ * before the module (shared object) that they lie in is unloaded. The same before the module of the tracepoint
+ * itself is: the array of probes that are left is lost, and the tracepoint's address is worth nothing.
  */
 #ifndef RCU_NOTRACE_TRACEPOINT_H
 #define RCU_NOTRACE_TRACEPOINT_H
@@ -107,7 +113,7 @@ struct rcu_notrace_tracepoint_stats {
     uint64_t sites_patched;  /* places in the code that are patched */
     uint64_t sites_loaded;   /* that load and test */
     uint64_t flips;          /* how often a tracepoint was enabled or disabled */
-    uint64_t sync_core;      /* membarrier(2) calls for it */
+    uint64_t sync_core;      /* membarrier(2) calls for it, and for modules that were loaded */
     uint64_t dropped;        /* events of the library's own that came up in a probe of such an event */
 };
 
@@ -157,6 +163,9 @@ rcu_notrace_module_ends(void)
  * Thirteen bytes, born as `cmpb $0, enabled(%rip); jne`, which src/tracepoint/site.rs turns into
  * `test $offset, %eax` and a nop, or `jmp offset` and a nop: one byte apart.
  *
+ * The table's entry shares the fate of its function (the section flag `?`): of an inline C++ function that
+ * several files have, the linker drops all but one, with their entries.
+ *
  * A pointer to the tracepoint lies in writable data, where the dynamic linker fills it in: so code
  * that is not position-independent takes no copy of another module's tracepoint.
  */
@@ -165,7 +174,7 @@ rcu_notrace_module_ends(void)
     __asm__ goto("1:\tcmpb $0, 3f(%%rip)\n\t" \
                  ".byte 0x0f, 0x85\n\t" \
                  ".long %l[enabled] - . - 4\n\t" \
-                 ".pushsection __rcu_notrace_sites, \"aw\"\n\t" \
+                 ".pushsection __rcu_notrace_sites, \"aw?\"\n\t" \
                  ".balign 8\n\t" \
                  ".long 1b - .\n\t" \
                  ".long %l[enabled] - .\n\t" \
@@ -183,7 +192,7 @@ rcu_notrace_module_ends(void)
 #define RCU_NOTRACE_TRACEPOINT(name) \
     struct tracepoint *tracepoint; \
     __asm__("movq 1f(%%rip), %0\n\t" \
-            ".pushsection .data.rel.rcu_notrace, \"aw\"\n\t" \
+            ".pushsection .data.rel.rcu_notrace, \"aw?\"\n\t" \
             ".balign 8\n" \
             "1:\t.quad __tracepoint_" #name "\n\t" \
             ".popsection" \
@@ -207,7 +216,8 @@ rcu_notrace_module_ends(void)
  *
  * tracepoint_probe_register_prio: the higher `prio` runs earlier; TRACEPOINT_DEFAULT_PRIO otherwise.
  * Returns 0, or -EINVAL (no function), -EEXIST (this function with these data is registered), -ENOMEM,
- * -EPERM (code was patched when the program started, and may not be any more), or what regfunc returned;
+ * -EPERM (code was patched when the program started, and may not be any more; nothing is enabled), or what
+ * regfunc returned;
  * -EINVAL, -EEXIST and -EPERM with a message.
  *
  * tracepoint_probe_unregister: 0, or -ENOENT with a message. Does not fail for want of memory. The probe
@@ -258,17 +268,17 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
  */
 #define DECLARE_TRACE(name, proto, args) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_notrace, 0u, \
-                        RCU_NOTRACE_PARAMS(void *data, proto), RCU_NOTRACE_PARAMS(data, args))
+                        RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_CONDITION(name, proto, args, condition) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), condition, \
-                        rcu_notrace, 0u, RCU_NOTRACE_PARAMS(void *data, proto), \
-                        RCU_NOTRACE_PARAMS(data, args))
+                        rcu_notrace, 0u, RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), \
+                        RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_SYSCALL(name, proto, args) \
     RCU_NOTRACE_DECLARE(name, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args), 1, rcu_tasks_trace, \
-                        RCU_NOTRACE_MAY_FAULT, RCU_NOTRACE_PARAMS(void *data, proto), \
-                        RCU_NOTRACE_PARAMS(data, args))
+                        RCU_NOTRACE_MAY_FAULT, RCU_NOTRACE_PARAMS(void *rcu_notrace_data, proto), \
+                        RCU_NOTRACE_PARAMS(rcu_notrace_data, args))
 #define DECLARE_TRACE_NOARGS(name) \
-    RCU_NOTRACE_DECLARE(name, void, , 1, rcu_notrace, 0u, void *data, data)
+    RCU_NOTRACE_DECLARE(name, void, , 1, rcu_notrace, 0u, void *rcu_notrace_data, rcu_notrace_data)
 
 #define RCU_NOTRACE_DECLARE(name, proto, args, condition, section, may_fault, data_proto, data_args) \
     RCU_NOTRACE_DECLARE_PROBES(name, may_fault, RCU_NOTRACE_PARAMS(data_proto)) \
@@ -278,19 +288,17 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
     } \
     RCU_NOTRACE_INLINE void __do_trace_##name(proto) \
     { \
-        struct tracepoint_func *probe; \
-        void *data; \
-        if (!(condition)) \
-            return; \
-        { \
-            RCU_NOTRACE_CLASS(section, guard)(); \
-            probe = rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
-            if (!probe) \
+        if (condition) { \
+            RCU_NOTRACE_CLASS(section, rcu_notrace_section)(); \
+            struct tracepoint_func *rcu_notrace_probe = \
+                rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
+            void *rcu_notrace_data; \
+            if (!rcu_notrace_probe) \
                 return; \
             do { \
-                data = probe->data; \
-                ((void (*)(data_proto))rcu_access_pointer(probe->func))(data_args); \
-            } while (rcu_access_pointer((++probe)->func)); \
+                rcu_notrace_data = rcu_notrace_probe->data; \
+                ((void (*)(data_proto))rcu_access_pointer(rcu_notrace_probe->func))(data_args); \
+            } while (rcu_access_pointer((++rcu_notrace_probe)->func)); \
         } \
     } \
     RCU_NOTRACE_INLINE void trace_##name(proto) \

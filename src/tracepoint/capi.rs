@@ -109,7 +109,7 @@ pub unsafe extern "C" fn rcu_notrace_find_tracepoint(name: *const c_char) -> *co
 /// `stats` points to `size` writable bytes.
 #[no_mangle]
 pub unsafe extern "C" fn rcu_notrace_get_tracepoint_stats(stats: *mut Stats, size: usize) {
-    let now = super::stats();
+    let now = super::stats(&Held::new());
     // SAFETY: the caller's.
     unsafe { crate::capi::copy_known(&now, stats, size) };
 }

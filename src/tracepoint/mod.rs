@@ -75,15 +75,25 @@ pub struct Stats {
 }
 
 static LOCK: Lock = Lock::new();
-/// Who holds it: a thread, by its reader's address, which a fork does not change; [`FORK`]; or [`NOBODY`].
+/// Who holds it: a thread, by its reader's address, which a fork does not change, and [`FORK`] if that
+/// is about to fork; or [`NOBODY`].
 static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
 const NOBODY: usize = 0;
+/// Added to an address, which is even.
 const FORK: usize = 1;
+/// How many forks want it: they come first.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
+/// A fork waits for others so long, and they for it.
+const PATIENCE_NS: u64 = 1_000_000_000;
 /// The modules that are loaded. Under the lock.
 static MODULES: AtomicPtr<Module> = AtomicPtr::new(ptr::null_mut());
 /// This is a child of a fork that came in the middle of a change.
 static TORN: AtomicBool = AtomicBool::new(false);
 static FLIPS: AtomicU64 = AtomicU64::new(0);
+/// What all modules had that were ever listed.
+static TRACEPOINTS: AtomicU64 = AtomicU64::new(0);
+static PATCHED: AtomicU64 = AtomicU64::new(0);
+static LOADED: AtomicU64 = AtomicU64::new(0);
 
 fn this_thread() -> usize {
     ptr::from_ref(sys::reader(0)).addr()
@@ -98,17 +108,37 @@ impl Held {
         if HOLDER.load(Relaxed) == this_thread() {
             bug::die(&[b"a function that runs under the lock of tracepoints came to it again"]);
         }
+        // In somebody's fork handler, after ours.
+        release();
+        // Who takes it again at once would otherwise keep a fork, which must not queue, out for ever.
+        let start = sys::monotonic_ns();
+        while FORKS.load(Relaxed) != 0
+            && !cfg!(broken = "fork-first")
+            && sys::monotonic_ns().wrapping_sub(start) < PATIENCE_NS
+        {
+            sys::sleep_ns(20_000);
+        }
         LOCK.lock();
         HOLDER.store(this_thread(), Relaxed);
         let held = Held(());
-        if TORN.swap(false, Relaxed) {
-            each_tracepoint(&held, |tracepoint| {
-                // Where it cannot be patched it stays as it is.
-                let _ = site::flip(tracepoint, tracepoint.is_enabled());
-            });
+        if TORN.swap(false, Relaxed) && !cfg!(broken = "probe-mend") {
+            mend(&held);
         }
         held
     }
+}
+
+/// Completes what a thread was at that this child of a fork does not have: sites that are not on their
+/// tracepoint's list, switched by half, pages of code left writable.
+fn mend(held: &Held) {
+    each_module(held, |module| site::unlist(held, module.sites, module.sites_end));
+    // SAFETY: listed modules are what the header made, and still loaded.
+    each_module(held, |module| unsafe { site::adopt(module.sites, module.sites_end) });
+    each_module(held, |module| site::protect(held, module.sites, module.sites_end));
+    each_tracepoint(held, |tracepoint| {
+        // Where it cannot be patched it stays as it is.
+        let _ = site::flip(tracepoint, tracepoint.is_enabled());
+    });
 }
 
 impl Drop for Held {
@@ -152,6 +182,10 @@ impl Tracepoint {
         }
         let mut answer = probes::add(self, probe);
         if answer == Ok(()) && first && !self.flip(true) {
+            // Where it was switched before that was noticed.
+            if !cfg!(broken = "flip-back") {
+                self.flip(false);
+            }
             bug::warn(&[b"tracepoint ", self.name(), b": its code cannot be patched any more"]);
             let _ = probes::remove(self, probe.func, probe.data);
             answer = Err(libc::EPERM);
@@ -198,14 +232,24 @@ unsafe fn coming(module: &'static Module) {
     if module.listed.load(Relaxed) != 0 {
         return;
     }
-    let _held = Held::new();
-    if module.listed.swap(1, Relaxed) != 0 {
+    let held = Held::new();
+    // The list itself is asked: a fork may have come between the two.
+    let mut is_listed = false;
+    each_module(&held, |other| is_listed |= ptr::eq(other, module));
+    module.listed.store(1, Relaxed);
+    if is_listed {
         return;
     }
     module.next.store(MODULES.load(Relaxed), Relaxed);
     MODULES.store(ptr::from_ref(module).cast_mut(), Relaxed);
     // SAFETY: the caller's; the linker's symbols for the two ends of a section.
     unsafe { site::adopt(module.sites, module.sites_end) };
+    let (patched, loaded) = site::count(&held, module.sites, module.sites_end);
+    PATCHED.fetch_add(patched, Relaxed);
+    LOADED.fetch_add(loaded, Relaxed);
+    module.each_tracepoint(|_| {
+        TRACEPOINTS.fetch_add(1, Relaxed);
+    });
 }
 
 /// Takes it off, before it is unloaded.
@@ -223,16 +267,30 @@ fn going(module: &'static Module) {
         }
         link = &other.next;
     }
-    site::forget(&held, module.sites, module.sites_end);
+    if !cfg!(broken = "module-going") {
+        site::forget(&held, module.sites, module.sites_end);
+    }
 }
 
-/// Calls `visit` for each tracepoint that is defined.
-fn each_tracepoint(_held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
+/// Calls `visit` for each module that is loaded.
+fn each_module(_held: &Held, mut visit: impl FnMut(&'static Module)) {
     let mut module = MODULES.load(Relaxed);
     // SAFETY: as in `going`.
     while let Some(this) = unsafe { module.as_ref() } {
-        let mut place = this.tracepoints;
-        while place < this.tracepoints_end {
+        visit(this);
+        module = this.next.load(Relaxed);
+    }
+}
+
+/// Calls `visit` for each tracepoint that is defined.
+fn each_tracepoint(held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
+    each_module(held, |module| module.each_tracepoint(&mut visit));
+}
+
+impl Module {
+    fn each_tracepoint(&self, mut visit: impl FnMut(&'static Tracepoint)) {
+        let mut place = self.tracepoints;
+        while place < self.tracepoints_end {
             // SAFETY: between the ends of the section, which holds such pointers; the linker may
             // leave gaps of zeros.
             if let Some(tracepoint) = unsafe { (*place).as_ref() } {
@@ -241,51 +299,66 @@ fn each_tracepoint(_held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
             // SAFETY: as above.
             place = unsafe { place.add(1) };
         }
-        module = this.next.load(Relaxed);
     }
 }
 
 /// Waits until no probe runs any more that was unregistered before.
 fn synchronize_unregister() {
+    if cfg!(broken = "probe-barrier") {
+        return;
+    }
     TRACE.synchronize(Urgency::Normal);
     NOTRACE.synchronize(Urgency::Normal);
     callback::at_safe_point();
 }
 
-fn stats() -> Stats {
-    let held = Held::new();
+fn stats(held: &Held) -> Stats {
     let mut stats =
         Stats { flips: FLIPS.load(Relaxed), sync_core: patch::barriers(), ..Stats::default() };
-    each_tracepoint(&held, |_| stats.tracepoints += 1);
-    let mut module = MODULES.load(Relaxed);
-    // SAFETY: as in `going`.
-    while let Some(this) = unsafe { module.as_ref() } {
-        let (patched, loaded) = site::count(&held, this.sites, this.sites_end);
+    each_tracepoint(held, |_| stats.tracepoints += 1);
+    each_module(held, |module| {
+        let (patched, loaded) = site::count(held, module.sites, module.sites_end);
         stats.sites_patched += patched;
         stats.sites_loaded += loaded;
-        module = this.next.load(Relaxed);
-    }
+    });
     stats
+}
+
+/// The counters by name, of all modules that there ever were: the executable goes before the
+/// library prints this. Nothing if there was no tracepoint.
+pub fn each_counter(mut visit: impl FnMut(&str, u64)) {
+    let [tracepoints, patched, loaded] =
+        [&TRACEPOINTS, &PATCHED, &LOADED].map(|counter| counter.load(Relaxed));
+    if tracepoints + patched + loaded != 0 {
+        visit("tracepoints", tracepoints);
+        visit("sites_patched", patched);
+        visit("sites_loaded", loaded);
+        visit("flips", FLIPS.load(Relaxed));
+        visit("sync_core", patch::barriers());
+    }
 }
 
 /// Before a fork: no change is under way in the child, unless one takes very long, or this thread
 /// forks in the middle of its own.
 pub fn hold() {
     let start = sys::monotonic_ns();
+    FORKS.fetch_add(1, SeqCst);
     while !LOCK.try_lock() {
-        if HOLDER.load(Relaxed) == this_thread()
-            || sys::monotonic_ns().wrapping_sub(start) > 1_000_000_000
+        if HOLDER.load(Relaxed) & !FORK == this_thread()
+            || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
         {
+            FORKS.fetch_sub(1, SeqCst);
             return;
         }
         sys::sleep_ns(20_000);
     }
-    HOLDER.store(FORK, Relaxed);
+    HOLDER.store(this_thread() | FORK, Relaxed);
+    FORKS.fetch_sub(1, SeqCst);
 }
 
 /// After it, in the parent.
 pub fn release() {
-    if HOLDER.load(Relaxed) == FORK {
+    if HOLDER.load(Relaxed) == this_thread() | FORK {
         HOLDER.store(NOBODY, Relaxed);
         LOCK.unlock();
     }
@@ -295,9 +368,10 @@ pub fn release() {
 pub fn after_fork() {
     let holder = HOLDER.load(Relaxed);
     let is_mine = holder == this_thread();
-    TORN.store(holder != NOBODY && holder != FORK && !is_mine, SeqCst);
+    TORN.store(holder != NOBODY && holder & FORK == 0 && !is_mine, SeqCst);
     if !is_mine {
         HOLDER.store(NOBODY, Relaxed);
     }
+    FORKS.store(0, SeqCst);
     LOCK.reset(is_mine);
 }

@@ -24,6 +24,7 @@ use core::sync::atomic::{
 
 use super::patch::{self, Writable};
 use super::{Held, Tracepoint};
+use crate::{sys, worker};
 
 /// As the C header has it.
 #[repr(C)]
@@ -97,6 +98,8 @@ pub unsafe fn adopt(begin: *mut Site, end: *mut Site) {
         return;
     }
     let patches = patch::is_safe_now();
+    // No handler shall find an instruction by half.
+    let mask = sys::set_signal_mask(worker::others());
     let mut page = Writable::none();
     let mut place = end;
     // From the last to the first: each tracepoint's list is then in the order of the code.
@@ -119,45 +122,64 @@ pub unsafe fn adopt(begin: *mut Site, end: *mut Site) {
         }
     }
     drop(page);
+    sys::set_signal_mask(mask);
     patch::synchronize();
+}
+
+/// Empties the lists that these sites are on, or shall be.
+pub fn unlist(_held: &Held, begin: *mut Site, end: *mut Site) {
+    each(begin, end, |site| {
+        // SAFETY: as in `adopt`.
+        if let Some(tracepoint) = unsafe { site.tracepoint.as_ref() } {
+            tracepoint.sites.store(ptr::null_mut(), Relaxed);
+        }
+    });
+}
+
+/// Makes their pages what they are when nothing is switched.
+pub fn protect(_held: &Held, begin: *mut Site, end: *mut Site) {
+    let mut page = Writable::none();
+    each(begin, end, |site| {
+        if site.form.load(Relaxed) == PATCHED {
+            page.cover(site.code(), SIZE);
+        }
+    });
+}
+
+fn each(begin: *mut Site, end: *mut Site, mut visit: impl FnMut(&'static Site)) {
+    let mut place = begin;
+    while place < end {
+        // SAFETY: between the two ends of a module's sites; it is listed, so loaded.
+        visit(unsafe { &*place });
+        // SAFETY: as above.
+        place = unsafe { place.add(1) };
+    }
 }
 
 /// Takes a module's sites off their tracepoints' lists.
 pub fn forget(_held: &Held, begin: *mut Site, end: *mut Site) {
-    let mut place = begin;
-    while place < end {
-        // SAFETY: between the two ends.
-        let site = unsafe { &*place };
+    each(begin, end, |site| {
         // SAFETY: as in `adopt`; a module goes before those that it needs.
-        if let Some(tracepoint) = unsafe { site.tracepoint.as_ref() } {
-            let mut link = &tracepoint.sites;
-            // SAFETY: sites on a list are those of loaded modules.
-            while let Some(other) = unsafe { link.load(Relaxed).as_ref() } {
-                if (begin..end).contains(&ptr::from_ref(other).cast_mut()) {
-                    link.store(other.next.load(Relaxed), Relaxed);
-                } else {
-                    link = &other.next;
-                }
+        let Some(tracepoint) = (unsafe { site.tracepoint.as_ref() }) else { return };
+        let mut link = &tracepoint.sites;
+        // SAFETY: sites on a list are those of loaded modules.
+        while let Some(other) = unsafe { link.load(Relaxed).as_ref() } {
+            if (begin..end).contains(&ptr::from_ref(other).cast_mut()) {
+                link.store(other.next.load(Relaxed), Relaxed);
+            } else {
+                link = &other.next;
             }
         }
-        // SAFETY: as above.
-        place = unsafe { place.add(1) };
-    }
+    });
 }
 
 /// How many of them are patched, and how many load.
 pub fn count(_held: &Held, begin: *mut Site, end: *mut Site) -> (u64, u64) {
     let (mut patched, mut loaded) = (0, 0);
-    let mut place = begin;
-    while place < end {
-        // SAFETY: between the two ends.
-        match unsafe { &*place }.form.load(Relaxed) {
-            PATCHED => patched += 1,
-            _ => loaded += 1,
-        }
-        // SAFETY: as above.
-        place = unsafe { place.add(1) };
-    }
+    each(begin, end, |site| match site.form.load(Relaxed) {
+        PATCHED => patched += 1,
+        _ => loaded += 1,
+    });
     (patched, loaded)
 }
 
@@ -174,6 +196,10 @@ impl Site {
         }
         let writable = page.cover(self.code(), 1);
         if writable {
+            if cfg!(broken = "one-byte") {
+                // As a change in steps would look meanwhile: no instruction.
+                self.opcode().store(0x06, Release);
+            }
             self.opcode().store(opcode, Release);
         }
         writable
@@ -181,7 +207,7 @@ impl Site {
 }
 
 /// Switches all sites of a tracepoint, on all processors: when this returns, whoever comes to one of them
-/// does as it says. False, and enabled nowhere that it was not, if some page cannot be written.
+/// does as it says. False if some page cannot be written: the sites there stay as they were.
 pub fn flip(tracepoint: &Tracepoint, enabled: bool) -> bool {
     let mut page = Writable::none();
     let mut all = true;
