@@ -244,6 +244,7 @@ abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
 # ---- benchmarks -------------------------------------------------------------------------------
+build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c
 $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 	@printf '#include <urcu/urcu-memb.h>\n#include <urcu/urcu-signal.h>\n' | \
 		$(CC) -xc -c -o /dev/null - 2>/dev/null || \
@@ -257,8 +258,17 @@ $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 	$(Q)$(CC) $(TEST_FLAGS) -DRCU_NOTRACE_STATIC -c benches/peer_notrace.c -o $(@D)/notrace_static.o
 	$(Q)for flavour in MEMB MB BP SIGNAL; do \
 		$(CC) -std=gnu11 $(CFLAGS) -DPEER_$$flavour -c benches/peer_urcu.c -o $(@D)/$$flavour.o || exit 1; done
-	$(Q)$(CC) $(TEST_FLAGS) -o $@ $(filter-out benches/peer_%,$(filter benches/%.c,$^)) $(@D)/*.o \
-		$(B)/librcu_notrace.a -lurcu-memb -lurcu-mb -lurcu-bp -lurcu-signal -lurcu-common -pthread
+	$(Q)rm -f $(@D)/*.so
+	$(Q)$(CC) $(TEST_FLAGS) -fPIC -shared -DBARE benches/tracepoint_notrace.c -o $(@D)/tracepoint_bare.so
+	$(Q)for form in patched loaded; do \
+		$(CC) $(TEST_FLAGS) -fPIC -shared benches/tracepoint_notrace.c -o $(@D)/tracepoint_$$form.so || exit 1; done
+	$(Q)if echo '#include <lttng/tracepoint.h>' | $(CC) -xc -E -o /dev/null - 2>/dev/null; then \
+		$(build_lttng) -o $(@D)/tracepoint_lttng.so -llttng-ust -llttng-ust-tracepoint -llttng-ust-common && \
+		$(build_lttng) -D_LGPL_SOURCE -ftls-model=initial-exec -o $(@D)/tracepoint_lttng_inlined.so -llttng-ust -llttng-ust-tracepoint \
+			-llttng-ust-common; fi
+	$(Q)$(CC) $(TEST_FLAGS) -rdynamic -o $@ \
+		$(filter-out benches/peer_% benches/tracepoint_%,$(filter benches/%.c,$^)) $(@D)/*.o \
+		$(B)/librcu_notrace.a -ldl -lurcu-memb -lurcu-mb -lurcu-bp -lurcu-signal -lurcu-common -pthread
 
 bench: $(B)/bench/rcu
 	$(Q)$<

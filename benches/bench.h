@@ -25,7 +25,8 @@
 
 /* The benchmarks, by their names on the command line. */
 void bench_section(void), bench_idle(void), bench_running(void), bench_signal(void),
-    bench_report(void), bench_callers(void), bench_readers(void), bench_callbacks(void);
+    bench_report(void), bench_callers(void), bench_readers(void), bench_callbacks(void),
+    bench_tracepoints(void);
 
 /* Keeps one figure of one peer for the verdicts at the end, and returns it. */
 double figure(const char *peer, double value, const char *what, ...)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * This library and liburcu (its flavours memb, bp, mb and signal) side by side in one run, threads
- * pinned. Ratios are what counts: absolute times on shared machines mean little. The peers take
+ * This library and liburcu (its flavours memb, bp, mb and signal), and tracepoints beside LTTng-UST's,
+ * side by side in one run, threads pinned. Ratios are what counts: absolute times on shared machines mean little. The peers take
  * turns within each round, and each figure is a median or a quantile over rounds. At the end: what
  * was aimed at, and whether it was met; the exit status does not depend on it.
  *
- *   rcu [section|idle|running|signal|report|callers|readers|callbacks]...      all by default
+ *   rcu [section|idle|running|signal|report|callers|readers|callbacks|tracepoints]...      all by default
  */
 #include "bench.h"
 
@@ -65,6 +65,12 @@ static const struct target {
     {"callbacks, one thread: ns a call", "notrace", {"memb"}, AT_MOST, 0.7},
     {"callbacks, two threads: ns a call", "notrace", {"memb"}, AT_MOST, 0.3},
     {"callbacks, malloc to free: a second", "notrace", {"memb"}, AT_LEAST, 1.5},
+
+    {"tracepoints, disabled: ns more than work", "patched", {NULL}, AT_MOST, 0.05},
+    /* As fast; this much is noise. */
+    {"tracepoints, disabled: ns with work", "loaded", {"lttng"}, AT_MOST, 1.02},
+    {"tracepoints, enabled: ns", "patched", {"lttng inlined"}, AT_MOST, 0.75},
+    {"tracepoints, enabled: ns", "patched", {"lttng"}, AT_MOST, 0.15},
 };
 
 static struct {
@@ -106,9 +112,9 @@ static bool print_verdict(const struct target *target)
     const char *reference = NULL;
     bool met;
 
-    printf("  %-38s ", target->what);
+    printf("  %-40s ", target->what);
     if (!find(target->what, target->subject, &value)) {
-        printf("%-10s not measured\n", target->subject);
+        printf("%-13s not measured\n", target->subject);
         return false;
     }
     for (int i = 0; i < COUNT(target->references); i++)
@@ -118,18 +124,18 @@ static bool print_verdict(const struct target *target)
             reference = target->references[i];
         }
     if (target->references[0] && !reference) {
-        printf("%-10s %12.2f   %s not measured\n", target->subject, value, target->references[0]);
+        printf("%-13s %12.2f   %s not measured\n", target->subject, value, target->references[0]);
         return false;
     }
     ratio = reference ? value / best : value;
     met = target->relation == AT_MOST    ? ratio <= target->limit
           : target->relation == AT_LEAST ? ratio >= target->limit
                                          : ratio == target->limit;
-    printf("%-10s %12.2f", target->subject, value);
+    printf("%-13s %12.2f", target->subject, value);
     if (reference)
-        printf("   %-10s %12.2f   ratio", reference, best);
+        printf("   %-13s %12.2f   ratio", reference, best);
     else
-        printf("%34s", "");
+        printf("%37s", "");
     printf(" %7.3f   target %s %5.2f   %s\n", ratio, sign[target->relation], target->limit,
            met ? "met" : "NOT MET");
     return met;
@@ -227,7 +233,8 @@ int main(int argc, char **argv)
     } all[] = {{"section", bench_section}, {"idle", bench_idle},
                {"running", bench_running}, {"signal", bench_signal},
                {"report", bench_report},   {"callers", bench_callers},
-               {"readers", bench_readers}, {"callbacks", bench_callbacks}};
+               {"readers", bench_readers}, {"callbacks", bench_callbacks},
+               {"tracepoints", bench_tracepoints}};
     bool wanted[COUNT(all)];
     int met = 0, of = 0;
 
