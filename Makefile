@@ -272,7 +272,7 @@ tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
 
-check-headers: | tools
+check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)c-tests/headers.sh
 
 check-rust: $(LIBRARIES) $(PORTABLE)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Each public header compiles alone, in each language version, by each compiler that is here.
+# Each public header compiles alone, in each language version, by each compiler that is here; programs
+# with tracepoints link and run.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -18,7 +19,7 @@ try() { # compiler, language, standard, header
 }
 
 headers="rcu_notrace.h rcu_notrace/abi.h"
-headers="$headers rcu_notrace/rcu.h"
+headers="$headers rcu_notrace/tracepoint.h rcu_notrace/rcu.h"
 usdt=()
 if echo '#include <sys/sdt.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
     usdt=(-DRCU_NOTRACE_USDT)
@@ -27,11 +28,11 @@ else
     skipped=$((skipped + 1))
 fi
 later=()
+mock=$(mktemp -d)
+trap 'rm -rf "$mock"' EXIT
 if echo '#include <urcu/rculfhash.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
     headers="$headers rcu_notrace/urcu.h"
     # As liburcu 0.14 has them: two members more, and the header by which it is told.
-    mock=$(mktemp -d)
-    trap 'rm -rf "$mock"' EXIT
     mkdir "$mock/urcu"
     echo 'struct urcu_gp_poll_state { unsigned long grace_period_id; };' >"$mock/urcu/urcu-poll.h"
     theirs=$(echo '#include <urcu/flavor.h>' | ${CC:-cc} -xc -M - | tr ' ' '\n' | grep -m 1 'urcu/flavor\.h$')
@@ -50,6 +51,111 @@ else
     skipped=$((skipped + 1))
 fi
 
+# All macros of tracepoints, as a program uses them; in C++ also in functions that two files have.
+cat >"$mock/events.h" <<'C'
+#ifndef EVENTS_H
+#define EVENTS_H
+#include <rcu_notrace/tracepoint.h>
+DECLARE_TRACE(two, TP_PROTO(int id, const char *what), TP_ARGS(id, what));
+DECLARE_TRACE_CONDITION(odd, TP_PROTO(int id), TP_ARGS(id), TP_CONDITION(id & 1));
+DECLARE_TRACE_SYSCALL(faults, TP_PROTO(long number), TP_ARGS(number));
+DECLARE_TRACE_NOARGS(none);
+/* Names that the macros might have wanted for themselves. */
+DECLARE_TRACE(names, TP_PROTO(int data, void *probe, long guard, int prio), TP_ARGS(data, probe, guard, prio));
+void all_of_them(int n);
+#ifdef __cplusplus
+inline int in_both(int n)
+{
+    trace_odd(n);
+    return trace_none_enabled() && n > 0 ? in_both(n - 1) : n;
+}
+template <class T> T in_both_too(T n)
+{
+    trace_faults(n);
+    return n;
+}
+#endif
+#endif
+C
+cat >"$mock/use.c" <<'C'
+#include "events.h"
+void all_of_them(int n)
+{
+    trace_two(n, "text");
+    if (trace_odd_enabled())
+        trace_odd(n);
+    trace_faults(n);
+    trace_none();
+    trace_names(n, &n, 3, 4);
+#ifdef __cplusplus
+    in_both(in_both_too(n));
+#endif
+}
+C
+cat >"$mock/define.c" <<'C'
+#include "events.h"
+static int on(void) { return 0; }
+static void off(void) {}
+EXPORT_TRACEPOINT_SYMBOL(two);
+DEFINE_TRACE(two, TP_PROTO(int id, const char *what), TP_ARGS(id, what));
+DEFINE_TRACE_FN(odd, on, off, TP_PROTO(int id), TP_ARGS(id));
+DEFINE_TRACE(faults, TP_PROTO(long number), TP_ARGS(number));
+DEFINE_TRACE_NOARGS(none);
+DEFINE_TRACE(names, TP_PROTO(int data, void *probe, long guard, int prio), TP_ARGS(data, probe, guard, prio));
+static int seen;
+static void probe(void *data, int id, const char *what)
+{
+    (void)what;
+    seen += *(int *)data == id;
+}
+static void of_none(void *data) { ++*(int *)data; }
+static void of_names(void *data, int a, void *b, long c, int d) { *(int *)data += a == 7 && b && c == 3 && d == 4; }
+int main(void)
+{
+    int seven = 7, nones = 0, names = 0;
+    check_trace_callback_type_two(probe);
+    if (register_trace_two(probe, &seven) || register_trace_prio_none(of_none, &nones, 5) ||
+        register_trace_names(of_names, &names))
+        return 1;
+    all_of_them(7);
+#ifdef __cplusplus
+    in_both(0);
+    in_both_too(7);
+#endif
+    if (unregister_trace_two(probe, &seven) || unregister_trace_none(of_none, &nones))
+        return 2;
+    tracepoint_synchronize_unregister();
+    all_of_them(7);
+    return !(seen == 1 && nones == 1 && names == 2);
+}
+C
+
+use() { # compiler, language, standard, flags
+    local compiler=$1 language=$2 standard=$3
+    shift 3
+    if "$compiler" "-std=$standard" -x "$language" -Wall -Wextra -Wpedantic -Werror "$@" -Iinclude \
+        "$mock/use.c" "$mock/define.c" -x none -o "$mock/program" $linked && timeout 10 "$mock/program"; then
+        passed=$((passed + 1))
+    else
+        echo "not ok headers: a program with tracepoints by $compiler -std=$standard $*"
+        failed=$((failed + 1))
+    fi
+}
+
+uses() { # compiler, language, standard
+    linked="-L build -lrcu_notrace -Wl,-rpath,$PWD/build"
+    use "$@" -O0
+    use "$@" -O2
+    use "$@" -O2 -fno-pic -no-pie
+    use "$@" -O2 -DRCU_NOTRACE_NO_JUMP_LABELS
+    use "$@" -O2 -flto=auto
+    use "$@" -O2 -ffunction-sections -Wl,--gc-sections
+    linked=build/librcu_notrace.a
+    use "$@" -O2 -DRCU_NOTRACE_STATIC -pthread
+    linked="-L build/portable -lrcu_notrace -Wl,-rpath,$PWD/build/portable"
+    use "$@" -O2 -DRCU_NOTRACE_PORTABLE
+}
+
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
     for header in $headers; do
@@ -62,6 +168,7 @@ for pair in gcc:g++ clang:clang++; do
                 case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$c" c $standard $header "${usdt[@]}" -DRCU_NOTRACE_NO_JUMP_LABELS ;; esac
             done
+            for standard in gnu99 c11; do uses "$c" c $standard; done
         else
             echo "ok headers: SKIP, $c is missing (apt-get install $c)"
             skipped=$((skipped + 1))
@@ -73,6 +180,7 @@ for pair in gcc:g++ clang:clang++; do
                 case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$cxx" c++ $standard $header "${usdt[@]}" ;; esac
             done
+            for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
         else
             echo "ok headers: SKIP, $cxx is missing (apt-get install $cxx)"
             skipped=$((skipped + 1))

@@ -25,8 +25,10 @@
  *
  * What a disabled tracepoint costs: an instruction that does nothing and a nop. Enabled, the first is
  * patched to a jump, while threads run. Where code cannot be patched (mprotect(2) of code or membarrier's
- * SYNC_CORE command refused, the module was loaded while other threads ran, RCU_NOTRACE_KEYS=load in the
- * environment), it is a load, a test and a predicted branch. rcu_notrace_get_tracepoint_stats() tells.
+ * SYNC_CORE command refused, the module was loaded while other threads ran, the library's own for callbacks
+ * among them; RCU_NOTRACE_KEYS=load in the environment), it is a compare with memory and a predicted branch.
+ * rcu_notrace_get_tracepoint_stats() tells. Other machines than x86-64, and RCU_NOTRACE_NO_JUMP_LABELS: a load of
+ * the array's address, a test and a branch.
  *
  * Probes run in a read-side section of this library, the highest priority first, those of one priority in
  * the order of their registration. A probe that comes to the tracepoint that it is called by recurses; what it needs
@@ -40,9 +42,13 @@
  *   tracepoint_synchronize_unregister        as synchronize_rcu()
  *   for_each_tracepoint, find_tracepoint     no       no            no         the lock
  *
- * Not in a probe: registering, unregistering, waiting. Registered probes and the memory of their data stay
- * until they were unregistered and tracepoint_synchronize_unregister() has returned; also if the module
- * (shared object) that they lie in is unloaded.
+ * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
+ * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint, dlopen and
+ * dlclose of modules with tracepoints; the process ends with a message.
+ *
+ * A probe's code and data stay until it was unregistered and tracepoint_synchronize_unregister() has returned: so
+ * before the module (shared object) that they lie in is unloaded. The same before the module of the tracepoint
+ * itself is: the array of probes that are left is lost, and the tracepoint's address is worth nothing.
  */
 #ifndef RCU_NOTRACE_TRACEPOINT_H
 #define RCU_NOTRACE_TRACEPOINT_H
@@ -107,7 +113,7 @@ struct rcu_notrace_tracepoint_stats {
     uint64_t sites_patched;  /* places in the code that are patched */
     uint64_t sites_loaded;   /* that load and test */
     uint64_t flips;          /* how often a tracepoint was enabled or disabled */
-    uint64_t sync_core;      /* membarrier(2) calls for it */
+    uint64_t sync_core;      /* membarrier(2) calls for it, and for modules that were loaded */
     uint64_t dropped;        /* events of the library's own that came up in a probe of such an event */
 };
 
@@ -210,7 +216,8 @@ rcu_notrace_module_ends(void)
  *
  * tracepoint_probe_register_prio: the higher `prio` runs earlier; TRACEPOINT_DEFAULT_PRIO otherwise.
  * Returns 0, or -EINVAL (no function), -EEXIST (this function with these data is registered), -ENOMEM,
- * -EPERM (code was patched when the program started, and may not be any more), or what regfunc returned;
+ * -EPERM (code was patched when the program started, and may not be any more; nothing is enabled), or what
+ * regfunc returned;
  * -EINVAL, -EEXIST and -EPERM with a message.
  *
  * tracepoint_probe_unregister: 0, or -ENOENT with a message. Does not fail for want of memory. The probe
