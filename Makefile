@@ -156,12 +156,12 @@ TRACED_functions := $(addprefix tracers/,functions_trace.c functions_hook.c func
 $(B)/tracers/librcutrace_functions.so: TRACED_FLAGS := -mgeneral-regs-only -lgcc_s
 # traced NAME
 define traced
-$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
+$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) tracers/main.c $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
 		$(B)/tracers/librcutrace.so
 	$$(call say,CC,$$@)
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$$(CC) -std=gnu11 $$(CFLAGS) $$(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
-		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) \
+		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) tracers/main.c \
 		-L$(B) -L$(B)/tracers -lrcu_notrace -lrcutrace \
 		-Wl,-soname,librcutrace_$(1).so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
 		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl $$(TRACED_FLAGS)
