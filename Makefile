@@ -1,5 +1,5 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
-# parts of them: tracers tests check-headers check-rust check-c check-tracers check-record
+# parts of them: tracers tests check-headers check-rust check-c check-tracers check-record bench-tracers
 # check-broken.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
@@ -241,7 +241,6 @@ check-c: tests
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
 	$(Q)c-tests/tracers.sh $(B)
-	$(Q)c-tests/traced/cost.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \
@@ -283,6 +282,11 @@ $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 
 bench: $(B)/bench/rcu
 	$(Q)$<
+
+# What the tracers cost, beside LTTng's and uftrace.
+.PHONY: bench-tracers
+bench-tracers: all
+	$(Q)c-tests/traced/cost.sh $(B)
 
 # ---- installation -----------------------------------------------------------------------------
 # Installs what `make` built; builds nothing, fetches nothing. The one file that names directories
