@@ -1,6 +1,6 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
 # parts of them: tracers rcutrace tests check-headers check-rust check-c check-usdt check-tracers
-# check-record check-broken.
+# check-record check-broken bench-tracers.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -156,12 +156,12 @@ TRACED_functions := $(addprefix tracers/,functions_trace.c functions_hook.c func
 $(B)/tracers/librcutrace_functions.so: TRACED_FLAGS := -mgeneral-regs-only -lgcc_s
 # traced NAME
 define traced
-$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
+$(B)/tracers/librcutrace_$(1).so: $$(TRACED_$(1)) tracers/main.c $$(TRACER_HEADERS) $$(HEADERS) $$(LIBRARIES) \
 		$(B)/tracers/librcutrace.so
 	$$(call say,CC,$$@)
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$$(CC) -std=gnu11 $$(CFLAGS) $$(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
-		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) \
+		-fvisibility=hidden -fexceptions -shared $$(LDFLAGS) -o $$@ $$(TRACED_$(1)) tracers/main.c \
 		-L$(B) -L$(B)/tracers -lrcu_notrace -lrcutrace \
 		-Wl,-soname,librcutrace_$(1).so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
 		-Wl,-rpath,'$$$$ORIGIN',-rpath,'$$$$ORIGIN/..' -pthread -ldl $$(TRACED_FLAGS)
@@ -293,7 +293,6 @@ check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
 	$(Q)c-tests/tracers.sh $(B)
-	$(Q)c-tests/traced/cost.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \
@@ -345,6 +344,11 @@ $(B)/bench/rcu: $(wildcard benches/*.c benches/*.h) $(HEADERS) $(LIBRARIES)
 
 bench: $(B)/bench/rcu
 	$(Q)$<
+
+# What the tracers cost, beside LTTng-UST, heaptrack and uftrace.
+.PHONY: bench-tracers
+bench-tracers: all
+	$(Q)benches/tracers.sh $(B)
 
 # ---- installation -----------------------------------------------------------------------------
 # Installs what `make` built; builds nothing, fetches nothing. The one file that names directories

@@ -286,6 +286,10 @@ static void start_at_once(void)
 
 /* ---- start and exit -------------------------------------------------------------------------- */
 
+/* Defined where a tracer is loaded: see main.c. */
+extern const char rcutrace_tells_of_main __attribute__((weak));
+static bool control_is_due;
+
 __attribute__((constructor)) static void start(void)
 {
     struct own before;
@@ -323,6 +327,21 @@ __attribute__((constructor)) static void start(void)
         putenv(image_variable);
     else
         clear_environment();
+    if (&rcutrace_tells_of_main)
+        control_is_due = true;
+    else
+        control_start();
+    own_end(&before);
+}
+
+EXPORT void rcutrace_main(void)
+{
+    struct own before;
+
+    if (!control_is_due)
+        return;
+    control_is_due = false;
+    own_begin(&before);
     control_start();
     own_end(&before);
 }

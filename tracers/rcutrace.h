@@ -43,6 +43,9 @@ extern unsigned rcutrace_stack_depth;
  */
 void rcutrace_add_tracer(struct rcutrace_tracer *tracer);
 
+/* main() is about to begin: see main.c, which tracers are linked with. */
+void rcutrace_main(void);
+
 /* ---- what the inlined functions need; not for direct use ------------------------------------- */
 
 #define RCUTRACE_INLINE static inline __attribute__((always_inline, no_instrument_function, unused))

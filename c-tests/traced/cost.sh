@@ -75,6 +75,11 @@ if command -v lttng lttng-sessiond > /dev/null 2>&1 &&
 fi
 command -v uftrace > /dev/null 2>&1 && has_uftrace=1
 
+# start LIBRARY - ms for each of 200 processes that do nothing
+start() {
+    LD_PRELOAD=$1 bash -c 'TIMEFORMAT=%R; time for i in {1..200}; do /bin/true; done' 2>&1 | awk '{ printf "%.3f\n", $1 * 5 }'
+}
+
 # take LABEL COMMAND... - one run's figure into the file of that name
 take() {
     local label=$1
@@ -103,11 +108,11 @@ for ((round = 0; round < rounds; round++)); do
         take $mode.ours ours_recording functions ./fib.$mode 29
         [ -z "$has_uftrace" ] || take $mode.uftrace uftrace_recording ./fib.$mode 29
     done
-    take start.bare bash -c 'TIMEFORMAT=%R%R; time for i in {1..100}; do /bin/true; done'
-    for tracers in heap locks functions; do
-        take start.$tracers env LD_PRELOAD="$build/tracers/librcutrace_$tracers.so" RCUTRACE_CONTROL=0 \
-            bash -c 'time for i in {1..100}; do /bin/true; done' 
+    take start.bare start ''
+    for tracer in heap locks functions; do
+        take start.$tracer start "$build/tracers/librcutrace_$tracer.so"
     done
+    [ -z "$has_lttng" ] || take start.lttng start liblttng-ust-libc-wrapper.so
 done
 
 echo '# ns of processor time that are added: ours, theirs'
@@ -121,5 +126,7 @@ for mode in pg fentry instrument; do
     echo "functions, $mode: detached $(added $mode.bare fib.bare), recording $(added $mode.ours fib.bare)," \
         "uftrace recording $(added $mode.uftrace fib.bare)"
 done
+echo "start of a process, detached, in ms: heap $(added start.heap start.bare), locks $(added start.locks start.bare)," \
+    "functions $(added start.functions start.bare), LTTng $(added start.lttng start.bare) (bare $(median start.bare))"
 [ -n "$has_lttng" ] || echo 'ok cost: LTTng # SKIP: not installed'
 [ -n "$has_uftrace" ] || echo 'ok cost: uftrace # SKIP: not installed'
