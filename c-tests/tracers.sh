@@ -93,7 +93,8 @@ why=$(RCUTRACE_TOGGLE_MS=1 RCUTRACE_FILE=$work/trace LD_PRELOAD=$(libraries heap
 verdict 'heap: attached and detached' "$why"
 
 # ---- locks ---------------------------------------------------------------------------------------
-gcc -O2 -o locks "$source/traced/locks.c" -pthread || exit 1
+# With -fexceptions a cancellation unwinds our wrapper.
+gcc -O2 -fexceptions -o locks "$source/traced/locks.c" -pthread || exit 1
 record locks ./locks > names || verdict 'locks: the program' "status $?"
 ./dump show trace | awk 'NR == FNR { for (i = 1; i <= NF; i++) { split($i, name, "="); lock[name[2]] = name[1] } next }
     { split($3, address, "="); split($4, kind, "="); split($5, wait, "=") }
