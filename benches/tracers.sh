@@ -22,7 +22,7 @@ need() { # command, package
     command -v "$1" >/dev/null || { echo "SKIP: $1 is missing (apt-get install $2)"; return 1; }
 }
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-calculate() { awk "BEGIN { printf \"%.3f\", $1 }"; }
+calculate() { awk "BEGIN { printf \"%.3f\\n\", $1 }"; }
 verdict() { # what, value, limit
     if awk "BEGIN { exit !($2 <= $3) }"; then
         printf '  ok     %-62s %8s  (at most %s)\n' "$1" "$2" "$3"
