@@ -1,7 +1,7 @@
 # rcu-notrace. Targets: all check check-long bench trace install uninstall installcheck abi clean;
 # parts of them: tracers rcutrace tests check-headers check-rust check-c check-usdt check-tracers
 # check-record check-broken bench-tracers.
-# Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR TOGGLE CMD V=1.
+# Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SOVERSION := 0
@@ -115,28 +115,12 @@ all: $(LIBRARIES) tracers rcutrace
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
 TRACED := heap locks functions
-TRACERS := $(B)/tracers/librcu_heap.so $(B)/tracers/rcu-heap $(B)/tracers/librcutrace.so \
-	$(TRACED:%=$(B)/tracers/librcutrace_%.so)
+TRACERS := $(B)/tracers/librcutrace.so $(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
 
 TRACER_HEADERS := $(wildcard tracers/*.h)
-# Initial-exec: a tracer of malloc cannot have its thread-local variables allocated.
-build_heap = $(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
-	-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(filter %.c,$^) -L$(B) -lrcu_notrace \
-	-Wl,-soname,librcu_heap.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
-	-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
-HEAP := tracers/heap.c tracers/heap_probes.c tracers/heap_process.c tracers/heap_table.c
-$(B)/tracers/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
-	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(build_heap)
-
-$(B)/tracers/rcu-heap: tracers/rcu-heap.c tracers/heap_table.c $(TRACER_HEADERS)
-	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) $(LDFLAGS) -o $@ $(filter %.c,$^) -pthread
-
-# The recorder, and what it is made of. Its thread-local variable is part of its interface.
+# The recorder, and what it is made of. Its thread-local variable is part of its interface. Initial-exec: a
+# tracer of malloc cannot have its thread-local variables allocated.
 RECORDER := $(addprefix tracers/,record.c session.c process.c maps.c tracers.c control.c stack.c)
 $(B)/tracers/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
@@ -188,9 +172,8 @@ $(B)/man/rcutrace.1: $(RCUTRACE)
 
 # The main job: `make trace CMD='...'` runs a command under the heap tracer.
 CMD ?= find /usr/include /usr/lib /usr/share | sort --parallel=2 --buffer-size=8M | wc -l
-TOGGLE ?= 10
 trace: all
-	$(Q)$(B)/tracers/rcu-heap --toggle $(TOGGLE) -- sh -c $(call quote,$(value CMD))
+	$(Q)$(RCUTRACE) heap -- sh -c $(call quote,$(value CMD))
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
@@ -291,20 +274,15 @@ check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
 	$(Q)c-tests/usdt.sh $(B)
 
 check-tracers: all
-	$(Q)c-tests/heap_programs.sh $(B)
 	$(Q)c-tests/tracers.sh $(B)
+	$(Q)c-tests/traced_programs.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \
 		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
-# The heap tracer without its grace periods: its probes must notice.
-$(B)/broken/librcu_heap.so: $(HEAP) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(build_heap) -DRCU_HEAP_BROKEN_NO_GRACE_PERIOD
-
 # Builds that lack one safeguard each; the tests must notice.
-check-broken: tests tracers $(B)/broken/librcu_heap.so
+check-broken: tests
 	$(Q)c-tests/broken.sh $(B)
 
 # All tests in all ways, and the storms much longer.
@@ -372,7 +350,8 @@ install:
 		'Description: RCU whose read side may be called from anywhere' \
 		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
 		'Cflags: -I$${includedir}' > '$(DEST_LIB)/pkgconfig/rcu_notrace.pc'
-	test ! -e $(RCUTRACE) || { $(INSTALL) -d '$(DEST_BIN)' '$(DEST_MAN)' && \
+	test ! -e $(RCUTRACE) || { $(INSTALL) -d '$(DEST_LIB)/rcu_notrace' '$(DEST_BIN)' '$(DEST_MAN)' && \
+		$(INSTALL) -m 755 $(TRACERS) '$(DEST_LIB)/rcu_notrace' && \
 		$(INSTALL) -m 755 $(RCUTRACE) '$(DEST_BIN)' && \
 		$(INSTALL) -m 644 $(B)/man/rcutrace*.1 '$(DEST_MAN)'; }
 
@@ -380,7 +359,7 @@ uninstall:
 	rm -f '$(DEST_LIB)/librcu_notrace.so' '$(DEST_LIB)/librcu_notrace.so.$(SOVERSION)' \
 		'$(DEST_LIB)/librcu_notrace.so.$(VERSION)' '$(DEST_LIB)/librcu_notrace.a' \
 		'$(DEST_LIB)/pkgconfig/rcu_notrace.pc' '$(DEST_INCLUDE)/rcu_notrace.h'
-	rm -rf '$(DEST_INCLUDE)/rcu_notrace'
+	rm -rf '$(DEST_INCLUDE)/rcu_notrace' '$(DEST_LIB)/rcu_notrace'
 	rm -f '$(DEST_BIN)/rcutrace' '$(DEST_MAN)'/rcutrace.1 '$(DEST_MAN)'/rcutrace-*.1
 
 # Programs built from the installed tree by pkg-config alone.

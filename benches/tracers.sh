@@ -1,53 +1,70 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# What the tracers cost real programs, beside what people preload today: ratios of one run.
+# What recording costs, beside what people preload today: ratios of one run, with targets.
 #   tracers.sh BUILD-DIRECTORY
-# Each round runs all tools once, so that the machine's moods meet them all; the median of the rounds counts.
+# Each of ROUNDS rounds runs all tools once, so that the machine's moods meet them all; the medians count.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$(realpath "$1")
 rounds=${ROUNDS:-5}
+unset LD_PRELOAD ${!RCUTRACE_*} ${!RCU_NOTRACE_*}
+export LC_ALL=C
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/rcutrace-bench.XXXXXX")
 session=rcutrace-bench-$$
+daemon=
 missed=0
-lttng_ran=
+rcutrace=$build/tracers/rcutrace
 
 finish() {
     lttng destroy "$session" >/dev/null 2>&1
+    [ -z "$daemon" ] || kill "$daemon"
     rm -rf "$work"
 }
 trap finish EXIT
+trap 'exit 1' INT TERM HUP
 
 need() { # command, package
     command -v "$1" >/dev/null || { echo "SKIP: $1 is missing (apt-get install $2)"; return 1; }
 }
-median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 calculate() { awk "BEGIN { printf \"%.3f\\n\", $1 }"; }
+median() { sort -g "$work/t.$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+added() { calculate "$(median "$1") - $(median "${2:-bare}")"; }
 verdict() { # what, value, limit
     if awk "BEGIN { exit !($2 <= $3) }"; then
-        printf '  ok     %-62s %8s  (at most %s)\n' "$1" "$2" "$3"
+        printf '  ok     %-66s %8s  (at most %s)\n' "$1" "$2" "$3"
     else
-        printf '  MISSED %-62s %8s  (at most %s)\n' "$1" "$2" "$3"
+        printf '  MISSED %-66s %8s  (at most %s)\n' "$1" "$2" "$3"
         missed=$((missed + 1))
     fi
 }
+ratio() { # what, ours, theirs, limit
+    verdict "$1" "$(calculate "$2 / $3")" "$4"
+}
 
 has_lttng=1 has_heaptrack=1 has_uftrace=1
-wrapper=$(ldconfig -p | awk '/liblttng-ust-libc-wrapper.so/ { print $NF; exit }')
 need lttng lttng-tools || has_lttng=
-[ -n "$wrapper" ] || { echo 'SKIP: liblttng-ust-libc-wrapper.so is missing (apt-get install liblttng-ust1)'; has_lttng=; }
+library() { ldconfig -p | awk -v name="$1" '$1 == name { print $NF; exit }'; }
+if [ -z "$(library liblttng-ust-libc-wrapper.so.1)" ]; then
+    echo 'SKIP: liblttng-ust-libc-wrapper.so is missing (apt-get install liblttng-ust1)'
+    has_lttng=
+fi
 need heaptrack heaptrack || has_heaptrack=
 need uftrace uftrace || has_uftrace=
-if [ $has_lttng ] && ! pgrep -x lttng-sessiond >/dev/null; then
-    lttng-sessiond -d >/dev/null 2>&1 && lttng_ran=1
+if [ $has_lttng ] && ! lttng list >/dev/null 2>&1; then
+    export LTTNG_HOME=$work
+    lttng-sessiond --background --pidfile "$work/daemon" >/dev/null 2>&1
     sleep 1
+    daemon=$(cat "$work/daemon" 2>/dev/null)
+    lttng list >/dev/null 2>&1 || { echo 'SKIP: lttng-sessiond does not start'; has_lttng=; }
 fi
 
+# lttng_start EVENTS [OPTION...] - of the channel; large enough that nothing is discarded
 lttng_start() {
+    local events=$1
+    shift
     lttng create "$session" --output="$work/lttng" >/dev/null 2>&1
-    # Large enough that nothing is discarded, so that the same events are recorded.
-    lttng enable-channel -u --subbuf-size=4M --num-subbuf=8 heap >/dev/null 2>&1
-    lttng enable-event -u 'lttng_ust_libc:*' -c heap >/dev/null 2>&1
+    lttng enable-channel -u --subbuf-size=4M --num-subbuf=8 "$@" bench >/dev/null 2>&1
+    lttng enable-event -u "$events" -c bench >/dev/null 2>&1
     lttng start "$session" >/dev/null 2>&1
 }
 lttng_stop() {
@@ -55,6 +72,16 @@ lttng_stop() {
     lttng destroy "$session" >/dev/null 2>&1
     rm -rf "$work/lttng"
 }
+record() { # tracer, command...
+    "$rcutrace" "$1" -o "$work/trace" --max-size 16G -- "${@:2}"
+}
+preloaded() { # tracer, command...: nothing is recorded
+    LD_PRELOAD=$build/tracers/librcutrace_$1.so "${@:2}"
+}
+wrapped() { # libc or pthread, command...: LTTng-UST's
+    LD_PRELOAD=liblttng-ust-$1-wrapper.so "${@:2}"
+}
+begin() { rm -f "$work"/t.*; }
 
 seconds() { # command...
     local begin=$EPOCHREALTIME
@@ -62,24 +89,21 @@ seconds() { # command...
     calculate "$EPOCHREALTIME - $begin"
 }
 
-heap=$build/tracers/librcutrace_heap.so
-rcutrace=$build/tracers/rcutrace
-
-# ---- the heap of real programs ----------------------------------------------------------------
-program() { # name, limit against heaptrack, command...
-    local name=$1
+# ---- real programs ------------------------------------------------------------------------------
+program() { # name, command...
+    local name=$1 events
     shift
-    rm -f "$work"/t.*
+    begin
     for _ in $(seq "$rounds"); do
         seconds "$@" >>"$work/t.bare"
-        seconds env LD_PRELOAD="$heap" RCUTRACE_CONTROL=0 "$@" >>"$work/t.detached"
-        seconds "$rcutrace" heap -o "$work/trace" --max-size 8G -- "$@" >>"$work/t.ours"
-        ls -s --block-size=1M "$work/trace" | awk '{ print $1 }' >"$work/size"
+        seconds preloaded heap "$@" >>"$work/t.detached"
+        seconds record heap "$@" >>"$work/t.ours"
+        events=$(grep -o '[0-9,]* events.*' "$work/stderr" | sed 's/:.*//')
         rm -f "$work/trace"
         if [ $has_lttng ]; then
-            seconds env LD_PRELOAD="$wrapper" "$@" >>"$work/t.wrapper"
-            lttng_start
-            seconds env LD_PRELOAD="$wrapper" "$@" >>"$work/t.lttng"
+            seconds wrapped libc "$@" >>"$work/t.wrapper"
+            lttng_start 'lttng_ust_libc:*'
+            seconds wrapped libc "$@" >>"$work/t.lttng"
             lttng_stop
         fi
         if [ $has_heaptrack ]; then
@@ -87,107 +111,109 @@ program() { # name, limit against heaptrack, command...
             rm -f "$work"/heaptrack*
         fi
     done
-    local bare ours
-    bare=$(median <"$work/t.bare") ours=$(median <"$work/t.ours")
-    printf '%s: bare %s s' "$name" "$bare"
-    for tool in detached ours wrapper lttng heaptrack; do
-        [ -e "$work/t.$tool" ] && printf ', %s %s' "$tool" "$(median <"$work/t.$tool")"
+    printf '%s: s:' "$name"
+    for tool in bare detached ours wrapper lttng heaptrack; do
+        [ -e "$work/t.$tool" ] && printf ' %s %s' "$tool" "$(median "$tool")"
     done
-    printf ' (%s MB)\n' "$(cat "$work/size")"
-    local added
-    added=$(calculate "$ours - $bare")
-    if [ $has_lttng ]; then
-        verdict "$name: recording, of what LTTng-UST's wrapper adds" \
-            "$(calculate "$added / ($(median <"$work/t.lttng") - $bare)")" 0.4
-    fi
-    if [ $has_heaptrack ]; then
-        verdict "$name: recording, of what heaptrack adds" \
-            "$(calculate "$added / ($(median <"$work/t.heaptrack") - $bare)")" 1
-    fi
+    echo " ($events)"
+    [ $has_lttng ] && ratio "$name: recording, of what LTTng-UST's wrapper adds" "$(added ours)" "$(added lttng)" 0.4
+    [ $has_heaptrack ] && ratio "$name: recording, of what heaptrack adds" "$(added ours)" "$(added heaptrack)" 1
 }
 
-for i in $(seq 6000); do
+for i in $(seq 3000); do
     echo "struct s$i { int a; char b[$((i % 50 + 1))]; struct s$i *next; };"
     echo "int f$i(struct s$i *s, int n) { int t = $i; for (; s; s = s->next) t += s->a * n + s->b[0]; return t; }"
 done >"$work/big.c"
-
-python=$(python3 -c "import sys; print(sys.executable)") # not a launcher script of it
+python=$(python3 -c 'import sys; print(sys.executable)') # not a launcher script of it
 program python3 "$python" benches/traced/workload.py
 program 'python3, PYTHONMALLOC=malloc' env PYTHONMALLOC=malloc "$python" benches/traced/workload.py
 program 'gcc -O1' "$(gcc -print-prog-name=cc1)" -quiet -O1 "$work/big.c" -o "$work/big.s"
 
-# ---- detached: a call, a start ------------------------------------------------------------------
-${CC:-cc} -O2 -o "$work/loop" benches/traced/loop.c
-rm -f "$work"/t.*
-for _ in $(seq "$rounds"); do
-    "$work/loop" >>"$work/t.bare"
-    LD_PRELOAD=$heap RCUTRACE_CONTROL=0 "$work/loop" >>"$work/t.ours"
-    [ $has_lttng ] && LD_PRELOAD=$wrapper "$work/loop" >>"$work/t.lttng"
-    "$rcutrace" heap -o "$work/trace" --max-size 8G -- "$work/loop" >>"$work/t.recording" 2>/dev/null
-    rm -f "$work/trace"
+# ---- a call ---------------------------------------------------------------------------------------
+call() { # tracer, program, LTTng-UST's wrapper
+    ${CC:-cc} -O2 -o "$work/$2" "benches/traced/$2.c" -pthread
+    begin
+    for _ in $(seq "$rounds"); do
+        "$work/$2" >>"$work/t.bare"
+        preloaded "$1" "$work/$2" >>"$work/t.detached"
+        record "$1" "$work/$2" >>"$work/t.ours" 2>/dev/null
+        rm -f "$work/trace"
+        if [ $has_lttng ]; then
+            wrapped "$3" "$work/$2" >>"$work/t.wrapper"
+            lttng_start "lttng_ust_$3:*"
+            wrapped "$3" "$work/$2" >>"$work/t.lttng"
+            lttng_stop
+        fi
+    done
+    echo "$1, ns a call: bare $(median bare), detached adds $(added detached), recording adds $(added ours)"
     if [ $has_lttng ]; then
-        lttng_start
-        LD_PRELOAD=$wrapper "$work/loop" >>"$work/t.session"
-        lttng_stop
+        echo "  LTTng-UST's wrapper: no session adds $(added wrapper), recording adds $(added lttng)"
+        ratio "$1: detached, of what the wrapper adds without a session" "$(added detached)" "$(added wrapper)" 0.5
+        ratio "$1: recording, of what the wrapper adds with one" "$(added ours)" "$(added lttng)" 0.4
     fi
-done
-bare=$(median <"$work/t.bare")
-added=$(calculate "$(median <"$work/t.ours") - $bare")
-recording=$(calculate "$(median <"$work/t.recording") - $bare")
-echo "malloc and free, ns a call: bare $bare, detached adds $added, recording adds $recording"
-if [ $has_lttng ]; then
-    lttng_added=$(calculate "$(median <"$work/t.lttng") - $bare")
-    session_added=$(calculate "$(median <"$work/t.session") - $bare")
-    echo "  LTTng-UST's wrapper: no session adds $lttng_added, recording adds $session_added"
-    verdict "detached, of what the wrapper adds without a session" "$(calculate "$added / $lttng_added")" 0.5
-    verdict "recording, of what the wrapper adds with one" "$(calculate "$recording / $session_added")" 0.4
-fi
+}
+call heap loop libc
+call locks locks pthread
 
-starts() { # preload
+starts() { # library
     local begin=$EPOCHREALTIME
     for _ in $(seq 100); do LD_PRELOAD=$1 /bin/true; done
     calculate "($EPOCHREALTIME - $begin) * 10"
 }
-rm -f "$work"/t.*
+begin
 for _ in $(seq "$rounds"); do
     starts "" >>"$work/t.bare"
-    starts "$heap" >>"$work/t.ours"
-    [ $has_lttng ] && starts "$wrapper" >>"$work/t.lttng"
+    starts "$build/tracers/librcutrace_heap.so" >>"$work/t.ours"
+    [ $has_lttng ] && starts liblttng-ust-libc-wrapper.so >>"$work/t.lttng"
 done
-bare=$(median <"$work/t.bare")
-[ $has_lttng ] && echo "  (LTTng-UST's wrapper adds $(calculate "$(median <"$work/t.lttng") - $bare") ms)"
-verdict "start-up, preloaded and detached, ms" "$(calculate "$(median <"$work/t.ours") - $bare")" 3
+[ $has_lttng ] && echo "start-up: LTTng-UST's wrapper adds $(added lttng) ms"
+verdict "start-up, preloaded and detached, ms" "$(added ours)" 3
 
-# ---- functions ----------------------------------------------------------------------------------
-functions() { # kind, flags
-    ${CC:-cc} -O2 -o "$work/fib" benches/traced/fib.c
-    # shellcheck disable=SC2086
-    ${CC:-cc} -O2 $2 -o "$work/fib.traced" benches/traced/fib.c
-    rm -f "$work"/t.*
+# ---- an event of one integer, into the ring -------------------------------------------------------
+${CC:-cc} -O2 -Iinclude -o "$work/one" benches/traced/one.c -L"$build/tracers" -lrcutrace -L"$build" -lrcu_notrace \
+    -Wl,-rpath,"$build/tracers:$build" -Wl,-z,now
+if [ $has_lttng ] && echo '#include <lttng/tracepoint.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
+    ${CC:-cc} -O2 -DLTTNG -Ibenches/traced -o "$work/one_lttng" benches/traced/one.c -llttng-ust -llttng-ust-tracepoint \
+        -llttng-ust-common -ldl
+    begin
     for _ in $(seq "$rounds"); do
-        "$work/fib" | awk '{ print $2 }' >>"$work/t.bare"
-        (cd "$work" && "$rcutrace" functions -o "$work/trace" --max-size 8G -- ./fib.traced) 2>/dev/null | awk '{ print $2 }' >>"$work/t.ours"
+        "$work/one" "$work/trace" >>"$work/t.ours"
+        lttng_start 'rcu_notrace_bench:*' --overwrite
+        "$work/one_lttng" any >>"$work/t.lttng"
+        lttng_stop
+    done
+    echo "one integer, recorded, overwrite mode, ns: $(median ours); LTTng-UST: $(median lttng)"
+    ratio "one integer, recorded: of LTTng-UST's" "$(median ours)" "$(median lttng)" 0.333
+else
+    echo "one integer, recorded, overwrite mode, ns: $("$work/one" "$work/trace")"
+    echo 'SKIP: LTTng-UST or its headers are missing (apt-get install liblttng-ust-dev)'
+fi
+
+# ---- functions --------------------------------------------------------------------------------------
+functions() { # compiler flags
+    local flags=(-O1 -fno-optimize-sibling-calls)
+    ${CC:-cc} "${flags[@]}" -o "$work/fib" benches/traced/fib.c
+    # shellcheck disable=SC2086
+    ${CC:-cc} "${flags[@]}" $1 -o "$work/fib.traced" benches/traced/fib.c
+    begin
+    for _ in $(seq "$rounds"); do
+        "$work/fib" >>"$work/t.bare"
+        (cd "$work" && record functions ./fib.traced) >>"$work/t.ours" 2>/dev/null
         rm -f "$work/trace"
         if [ $has_uftrace ]; then
-            (cd "$work" && uftrace record --no-libcall -d "$work/uftrace" ./fib.traced 2>/dev/null) | awk '{ print $2 }' >>"$work/t.uftrace"
+            (cd "$work" && uftrace record --no-libcall -d "$work/uftrace" ./fib.traced) >>"$work/t.uftrace" 2>/dev/null
             rm -rf "$work/uftrace"
         fi
     done
-    local bare ours
-    bare=$(median <"$work/t.bare")
-    ours=$(calculate "$(median <"$work/t.ours") - $bare")
-    echo "functions, $1: a call's entry and exit, recorded: $ours ns"
+    echo "functions, $1: a call's entry and exit, recorded: $(added ours) ns"
     if [ $has_uftrace ]; then
-        local theirs
-        theirs=$(calculate "$(median <"$work/t.uftrace") - $bare")
-        echo "  uftrace: $theirs ns"
-        verdict "functions, $1: of uftrace's" "$(calculate "$ours / $theirs")" 0.5
+        echo "  uftrace: $(added uftrace) ns"
+        ratio "functions, $1: of uftrace's" "$(added ours)" "$(added uftrace)" 0.5
     fi
 }
-functions -pg "-pg"
-functions '-pg -mfentry' "-pg -mfentry"
-functions -finstrument-functions "-finstrument-functions"
+functions -pg
+functions '-pg -mfentry'
+functions -finstrument-functions
 
-[ $lttng_ran ] && pkill -x lttng-sessiond
 echo "tracers: $missed targets missed"
 [ $missed = 0 ]

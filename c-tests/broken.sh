@@ -81,29 +81,5 @@ for row in $all; do
         caught=$((caught + 1))
     fi
 done
-if [ $# = 0 ]; then
-    # Threads that allocate while the list of probes is replaced every millisecond.
-    program="import threading
-def churn():
-    for _ in range(300000): bytearray(600)
-threads = [threading.Thread(target=churn) for _ in range(3)]
-for t in threads: t.start()
-for t in threads: t.join()"
-    output=$build/broken/output
-    if ! command -v python3 >/dev/null; then
-        echo "ok broken: SKIP heap-grace-period, python3 is missing"
-    elif RCU_HEAP_LIBRARY=$build/broken/librcu_heap.so PYTHONMALLOC=malloc timeout 60 \
-        "$build/tracers/rcu-heap" --toggle 1 -o /dev/null -- python3 -c "$program" >"$output" 2>&1; then
-        echo "not ok broken: heap-grace-period survived the heap tracer's probes"
-        survived=$((survived + 1))
-    elif grep -q "after its grace period" "$output"; then
-        echo "ok broken: without heap-grace-period, a probe of the heap tracer finds its data poisoned"
-        caught=$((caught + 1))
-    else
-        echo "not ok broken: heap-grace-period failed for another reason"
-        cat "$output"
-        survived=$((survived + 1))
-    fi
-fi
 echo "broken: $caught passed, $survived failed"
 [ $survived = 0 ]
