@@ -17,7 +17,7 @@ pub const TYPES: [(u8, &str); 16] = [
     (17, "heap:calloc block:x count:u size:u caller:a stack:a*"),
     (18, "heap:realloc block:x old:x size:u caller:a stack:a*"),
     (19, "heap:memalign block:x alignment:u size:u caller:a stack:a*"),
-    (20, "heap:free block:x caller:a"),
+    (20, "heap:free block:x"),
     (21, "locks:acquire lock:x kind:u wait:t caller:a"),
     (22, "locks:release lock:x kind:u caller:a"),
     (23, "locks:failed lock:x kind:u wait:t error:i caller:a"),
