@@ -37,8 +37,6 @@ fn everything() -> Writer {
         writer.record(ENTRY, time + 14, &[0x100 + turn % 3, 0]);
         writer.record(ENTRY, time + 15, &[0x200, 0]);
         writer.record(EXIT, time + 16, &[0x200]);
-        writer.texted(DL_OPEN, time + 17, &[0xd0, 0x51], b"libm.so.6\0");
-        writer.record(DL_CLOSE, time + 18, &[0xd0, 0, 0x51]);
         writer.texted(FD_OPEN, time + 19, &[turn, 0x51], b"/etc/passwd\0");
         writer.record(FD_CLOSE, time + 20, &[turn, 0, 0x51]);
     }
