@@ -11,7 +11,7 @@ use crate::record::{Room, Settings};
 use crate::report::{self, table::View};
 use crate::text::parse_size;
 
-/// Traces programs: their heap, locks, functions, libraries and files
+/// Traces programs: their heap, locks, functions and file descriptors
 ///
 /// The command is run with the tracers preloaded, which record every event into one file, from all
 /// of its threads and the processes that it starts. Without -o a report is printed to standard
@@ -51,7 +51,7 @@ Examples:
   rcutrace heap --sort live --top 5 -- ls -l   the same, in another order
   rcutrace heap -o x.trace -- ls -l            keep the data; then: rcutrace report x.trace
   rcutrace heap --detached -- ./server         only preloaded; later: rcutrace heap -p PID
-(heap, or locks, functions, dl, fd)";
+(heap, or locks, functions, fd)";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -78,7 +78,7 @@ pub enum Action {
     /// Run a command, or watch a process, with several tracers
     #[command(after_help = RECORD_EXAMPLES)]
     Record {
-        /// Tracers, separated by commas: heap, locks, functions, dl, fd
+        /// Tracers, separated by commas: heap, locks, functions, fd
         #[arg(short, long, value_delimiter = ',', required = true, value_parser = crate::record::TRACERS)]
         tracer: Vec<String>,
         /// How.
@@ -94,9 +94,6 @@ pub enum Action {
     /// Trace functions of a program compiled with -finstrument-functions
     #[command(after_help = SHORT_EXAMPLES)]
     Functions(RecordArgs),
-    /// Trace dlopen and dlclose
-    #[command(after_help = SHORT_EXAMPLES)]
-    Dl(RecordArgs),
     /// Trace open and close
     #[command(after_help = SHORT_EXAMPLES)]
     Fd(RecordArgs),

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 fn recording(action: &Action) -> bool {
     use Action::*;
-    matches!(action, Record { .. } | Heap(_) | Locks(_) | Functions(_) | Dl(_) | Fd(_))
+    matches!(action, Record { .. } | Heap(_) | Locks(_) | Functions(_) | Fd(_))
 }
 
 fn act(action: Action) -> Result<i32> {
@@ -44,7 +44,6 @@ fn act(action: Action) -> Result<i32> {
         Action::Heap(how) => return record(one("heap"), &how),
         Action::Locks(how) => return record(one("locks"), &how),
         Action::Functions(how) => return record(one("functions"), &how),
-        Action::Dl(how) => return record(one("dl"), &how),
         Action::Fd(how) => return record(one("fd"), &how),
         Action::Attach { pid, tracer, output, room } => {
             let file = NewFile::create(Some(&output), room.room(), &format!("process {pid}"))?;

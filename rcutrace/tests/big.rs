@@ -46,16 +46,16 @@ fn generate(path: &Path, events: u64) {
         word(IMAGE);
         let block = |turn: u64| (thread + 1) << 40 | (turn % (2 * LIVE)) << 6;
         let mut used = 64 + 32;
-        while used + 32 + 24 <= BIG_CHUNK && written < events {
+        while used + 32 + 16 <= BIG_CHUNK && written < events {
             word(u64::from(MALLOC) | 4 << 8 | time(*turn) << 16);
             [block(*turn), *turn % 5000, 0x40_0000 + *turn % 97].into_iter().for_each(&mut word);
             written += 1;
             used += 32;
             if *turn >= LIVE {
-                word(u64::from(FREE) | 3 << 8 | (time(*turn) + 50) << 16);
-                [block(*turn - LIVE), 0x50_0000].into_iter().for_each(&mut word);
+                word(u64::from(FREE) | 2 << 8 | (time(*turn) + 50) << 16);
+                word(block(*turn - LIVE));
                 written += 1;
-                used += 24;
+                used += 16;
             }
             *turn += 1;
         }

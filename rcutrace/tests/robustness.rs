@@ -28,7 +28,7 @@ fn everything() -> Writer {
         writer.record(CALLOC, time + 1, &[0x2000 + turn, 10, 20, 0x60_0100]);
         writer.record(REALLOC, time + 2, &[0x3000 + turn, 0x1000 + turn, 150, 0x53]);
         writer.record(MEMALIGN, time + 3, &[0x4000, 64, 1000, 0x51]);
-        writer.record(FREE, time + 4, &[0x4000, 0x54]);
+        writer.record(FREE, time + 4, &[0x4000]);
         writer.record(ACQUIRE, time + 5, &[0x7000, 0, 3, 0x51]);
         writer.record(WAIT, time + 10, &[0x8000, 0x7000, 4, 0, 0x53]);
         writer.record(RELEASE, time + 11, &[0x7000, 0, 0x51]);
@@ -37,8 +37,6 @@ fn everything() -> Writer {
         writer.record(ENTRY, time + 14, &[0x100 + turn % 3, 0]);
         writer.record(ENTRY, time + 15, &[0x200, 0]);
         writer.record(EXIT, time + 16, &[0x200]);
-        writer.texted(DL_OPEN, time + 17, &[0xd0, 0x51], b"libm.so.6\0");
-        writer.record(DL_CLOSE, time + 18, &[0xd0, 0, 0x51]);
         writer.texted(FD_OPEN, time + 19, &[turn, 0x51], b"/etc/passwd\0");
         writer.record(FD_CLOSE, time + 20, &[turn, 0, 0x51]);
     }

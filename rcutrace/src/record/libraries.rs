@@ -10,7 +10,7 @@ use crate::error::{About, Error, Result};
 const DIRECTORY: &str = "RCUTRACE_LIBDIR";
 
 /// The tracers that there are.
-pub const TRACERS: [&str; 5] = ["heap", "locks", "functions", "dl", "fd"];
+pub const TRACERS: [&str; 4] = ["heap", "locks", "functions", "fd"];
 
 /// The value of LD_PRELOAD for these tracers.
 pub fn preload(tracers: &[String]) -> Result<String> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is opened and closed by a number: file descriptors, and libraries by dlopen.
+//! File descriptors: what is opened and closed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,15 +20,6 @@ enum What {
     Close,
 }
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tracer {
-    /// dlopen and dlclose; a library may be opened several times.
-    Dl,
-    /// open and close.
-    Fd,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct Opened {
     opens: u64,
@@ -37,10 +28,9 @@ struct Opened {
     left: u64,
 }
 
-/// What is open: how often (libraries), and the last that opened it.
-#[derive(Clone, Copy, Debug, Default)]
+/// What is open, and who opened it.
+#[derive(Clone, Copy, Debug)]
 struct Open {
-    times: u64,
     path: u32,
     site: u32,
 }
@@ -48,7 +38,6 @@ struct Open {
 /// Counts while the events pass.
 #[derive(Debug)]
 pub struct FilesReport {
-    tracer: Tracer,
     bindings: Bindings<What>,
     paths: Vec<(String, Opened)>,
     path_numbers: HashMap<Box<[u8]>, u32, RandomState>,
@@ -62,19 +51,12 @@ pub struct FilesReport {
 
 impl FilesReport {
     /// Nothing counted yet.
-    pub fn new(trace: &Trace, tracer: Tracer) -> Self {
-        let known: [(What, &str, &[&str]); 2] = match tracer {
-            Tracer::Dl => [
-                (What::Open, "dl:open", &["handle", "caller", "path"]),
-                (What::Close, "dl:close", &["handle", "result"]),
-            ],
-            Tracer::Fd => [
-                (What::Open, "fd:open", &["fd", "caller", "path"]),
-                (What::Close, "fd:close", &["fd", "result"]),
-            ],
-        };
+    pub fn new(trace: &Trace) -> Self {
+        let known: [(What, &str, &[&str]); 2] = [
+            (What::Open, "fd:open", &["fd", "caller", "path"]),
+            (What::Close, "fd:close", &["fd", "result"]),
+        ];
         FilesReport {
-            tracer,
             bindings: Bindings::new(&trace.types, &known),
             paths: Vec::new(),
             path_numbers: HashMap::default(),
@@ -99,10 +81,7 @@ impl FilesReport {
     }
 
     fn opened(&mut self, image: u32, number: u64, path: u32, site: u32) {
-        let failed = match self.tracer {
-            Tracer::Dl => number == 0,
-            Tracer::Fd => (number as i64) < 0,
-        };
+        let failed = (number as i64) < 0;
         self.opens += 1;
         let counts = &mut self.paths[path as usize].1;
         counts.opens += 1;
@@ -110,13 +89,10 @@ impl FilesReport {
         if failed {
             return;
         }
-        let open = self.open.entry((image, number)).or_default();
         // A descriptor is given anew only when it was closed, by whatever call that is not traced.
-        if self.tracer == Tracer::Fd && open.times > 0 {
-            self.paths[open.path as usize].1.closed += 1;
-            open.times = 0;
+        if let Some(before) = self.open.insert((image, number), Open { path, site }) {
+            self.paths[before.path as usize].1.closed += 1;
         }
-        *open = Open { times: open.times + 1, path, site };
     }
 
     fn closed(&mut self, image: u32, number: u64, result: u64) {
@@ -125,14 +101,9 @@ impl FilesReport {
             self.failed_closes += 1;
             return;
         }
-        let Some(open) = self.open.get_mut(&(image, number)) else {
-            self.unmatched += 1;
-            return;
-        };
-        self.paths[open.path as usize].1.closed += 1;
-        open.times -= 1;
-        if open.times == 0 {
-            self.open.remove(&(image, number));
+        match self.open.remove(&(image, number)) {
+            Some(open) => self.paths[open.path as usize].1.closed += 1,
+            None => self.unmatched += 1,
         }
     }
 }
@@ -161,9 +132,9 @@ impl Analysis for FilesReport {
         let mut left = BTreeMap::<(String, String), u64>::new();
         for open in self.open.values() {
             let (path, counts) = &mut self.paths[open.path as usize];
-            counts.left += open.times;
+            counts.left += 1;
             let caller = self.sites.caller(open.site, symbols);
-            *left.entry((path.clone(), caller)).or_default() += open.times;
+            *left.entry((path.clone(), caller)).or_default() += 1;
         }
         let failed = self.paths.iter().fold(0, |sum, (_, counts)| sum + counts.failed);
         let fact = |key, label, value| Fact { key, label, value: count(value) };
@@ -196,10 +167,6 @@ impl Analysis for FilesReport {
                 sorted: Some("times"),
             },
         ];
-        let name = match self.tracer {
-            Tracer::Dl => "dl",
-            Tracer::Fd => "fd",
-        };
-        Report { name, facts, tables }
+        Report { name: "fd", facts, tables }
     }
 }

@@ -77,8 +77,7 @@ fn analyse(symbols: &Symbols<'_>, graph: bool, progress: &mut Progress) -> Resul
         Box::new(heap::HeapReport::new(trace)),
         Box::new(locks::LocksReport::new(trace)),
         Box::new(functions::FunctionsReport::new(trace, graph)),
-        Box::new(files::FilesReport::new(trace, files::Tracer::Dl)),
-        Box::new(files::FilesReport::new(trace, files::Tracer::Fd)),
+        Box::new(files::FilesReport::new(trace)),
         Box::new(events::EventsReport::new(trace)),
     ];
     analyses.retain(|analysis| analysis.relevant());

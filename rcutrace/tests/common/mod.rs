@@ -12,12 +12,12 @@ use serde_json::Value;
 pub const CHUNK: usize = 4096;
 
 /// The events of our tracers, by the number that the tests give them as a type.
-pub const TYPES: [(u8, &str); 16] = [
+pub const TYPES: [(u8, &str); 14] = [
     (16, "heap:malloc block:x size:u caller:a stack:a*"),
     (17, "heap:calloc block:x count:u size:u caller:a stack:a*"),
     (18, "heap:realloc block:x old:x size:u caller:a stack:a*"),
     (19, "heap:memalign block:x alignment:u size:u caller:a stack:a*"),
-    (20, "heap:free block:x caller:a"),
+    (20, "heap:free block:x"),
     (21, "locks:acquire lock:x kind:u wait:t caller:a"),
     (22, "locks:release lock:x kind:u caller:a"),
     (23, "locks:failed lock:x kind:u wait:t error:i caller:a"),
@@ -25,8 +25,6 @@ pub const TYPES: [(u8, &str); 16] = [
     (25, "locks:signal cond:x broadcast:u caller:a"),
     (26, "functions:entry function:a site:a"),
     (27, "functions:exit function:a"),
-    (28, "dl:open handle:x caller:a path:s"),
-    (29, "dl:close handle:x result:i caller:a"),
     (30, "fd:open fd:i caller:a path:s"),
     (31, "fd:close fd:i result:i caller:a"),
 ];
@@ -42,8 +40,6 @@ pub const WAIT: u8 = 24;
 pub const SIGNAL: u8 = 25;
 pub const ENTRY: u8 = 26;
 pub const EXIT: u8 = 27;
-pub const DL_OPEN: u8 = 28;
-pub const DL_CLOSE: u8 = 29;
 pub const FD_OPEN: u8 = 30;
 pub const FD_CLOSE: u8 = 31;
 
