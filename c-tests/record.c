@@ -465,6 +465,269 @@ static void killed_at_any_moment(void)
     CHECK(events > 10000);
 }
 
+/* ---- a drained file --------------------------------------------------------------------------- */
+
+/* What drains it: our own. The copies are in another file, of the ordinary kind. */
+static struct {
+    struct rcutrace_header *header;
+    size_t size;
+    int out;
+    char path[140];
+    pthread_t thread;
+    atomic_bool over;
+    uint64_t copies, reuses, leaked;
+} drainer;
+
+static struct rcutrace_chunk *slot_at(uint64_t slot)
+{
+    return (void *)((char *)drainer.header + RCUTRACE_HEADER_SIZE +
+                    slot * drainer.header->chunk_size);
+}
+
+static void copy_slot(uint64_t slot)
+{
+    const struct rcutrace_chunk *chunk = slot_at(slot);
+    size_t committed = __atomic_load_n(&chunk->committed, __ATOMIC_ACQUIRE);
+    off_t place = (off_t)(RCUTRACE_HEADER_SIZE + drainer.copies++ * drainer.header->chunk_size);
+
+    CHECK(pwrite(drainer.out, chunk, committed, place) == (ssize_t)committed);
+}
+
+static void *drain(void *unused)
+{
+    struct rcutrace_header *header = drainer.header;
+
+    while (!drainer.over)
+        for (uint64_t i = 0; i < header->slot_limit / 64 + 1; i++) {
+            uint64_t bits = __atomic_exchange_n(&header->full[i], 0, __ATOMIC_ACQUIRE);
+
+            for (uint64_t bit = 0; bit < 64; bit++) {
+                uint64_t slot = i * 64 + bit;
+
+                if (!(bits >> bit & 1) ||
+                    __atomic_load_n(&slot_at(slot)->state, __ATOMIC_ACQUIRE) != RCUTRACE_FULL)
+                    continue;
+                copy_slot(slot);
+                /* What a writer leaves of it must not show. */
+                memset((char *)slot_at(slot) + RCUTRACE_CHUNK_HEADER, 0xee,
+                       header->chunk_size - RCUTRACE_CHUNK_HEADER);
+                slot_at(slot)->state = RCUTRACE_FREE;
+                CHECK(!(__atomic_fetch_or(&header->free[i], (uint64_t)1 << bit, __ATOMIC_RELEASE) >>
+                        bit & 1));
+                drainer.reuses++;
+            }
+            sched_yield();
+        }
+    return unused;
+}
+
+static void begin_drained(uint32_t chunk_size, uint64_t limit, uint64_t slots)
+{
+    const char *said;
+    struct stat file;
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/drained.%d", directory, (int)getpid());
+    make_trace(path, RCUTRACE_DROP_NEWEST, chunk_size, limit, 0);
+    drainer.size = RCUTRACE_HEADER_SIZE + slots * chunk_size;
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(!ftruncate(fd, (off_t)drainer.size));
+    drainer.header = mmap(NULL, drainer.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(drainer.header != MAP_FAILED);
+    close(fd);
+    drainer.header->flags = RCUTRACE_DRAINED;
+    drainer.header->slot_limit = slots;
+    CHECK(!stat("/proc/self/ns/pid", &file));
+    drainer.header->pid_namespace = file.st_ino;
+    snprintf(drainer.path, sizeof(drainer.path), "%s.copies", path);
+    drainer.out = open(drainer.path, O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600);
+    drainer.copies = drainer.reuses = drainer.leaked = 0;
+    drainer.over = false;
+    drainer.thread = start(drain, NULL);
+    said = request("attach\ttest\t%s", path);
+    if (strcmp(said, "ok"))
+        fail("attach: %s", said);
+}
+
+/* Nobody who writes to it is alive. */
+static void end_drained(void (*show)(const struct record *record, void *data))
+{
+    struct rcutrace_header header;
+
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    drainer.over = true;
+    pthread_join(drainer.thread, NULL);
+    for (uint64_t slot = 0; slot < drainer.header->slots; slot++) {
+        const struct rcutrace_chunk *chunk = slot_at(slot);
+
+        if (chunk->magic == RCUTRACE_CHUNK_MAGIC && chunk->state != RCUTRACE_FREE) {
+            CHECK(chunk->reachable && chunk->pid);
+            copy_slot(slot);
+        } else {
+            drainer.leaked += !(drainer.header->free[slot / 64] >> slot % 64 & 1);
+        }
+    }
+    CHECK(drainer.header->slots <= drainer.header->slot_limit);
+    CHECK(drainer.header->chunks <= drainer.header->chunk_limit);
+    header = *drainer.header;
+    header.flags = 0;
+    header.chunks = drainer.copies;
+    CHECK(pwrite(drainer.out, &header, sizeof(header), 0) == sizeof(header));
+    CHECK(!ftruncate(drainer.out, (off_t)(RCUTRACE_HEADER_SIZE +
+                                          drainer.copies * drainer.header->chunk_size)));
+    munmap(drainer.header, drainer.size);
+    close(drainer.out);
+    memset(&seen, 0, sizeof(seen));
+    seen.any_order = true;
+    read_trace(drainer.path, &trace, show, &seen);
+    CHECK(!trace.holes);
+    unlink(path);
+    unlink(drainer.path);
+}
+
+enum { MOST_SEQUENCE = 1 << 26 };
+static uint8_t *met[SOURCES];
+
+static void look_once(const struct record *r, void *data)
+{
+    uint64_t source, sequence;
+
+    look(r, data);
+    if (r->type != events[NUMBER].id && r->type != events[LONG].id)
+        return;
+    source = r->payload[0];
+    sequence = r->payload[1];
+    CHECK(sequence < MOST_SEQUENCE);
+    if (!met[source])
+        met[source] = mmap(NULL, MOST_SEQUENCE / 8, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (met[source][sequence / 8] >> sequence % 8 & 1)
+        fail("twice: source %llu, sequence %llu", (unsigned long long)source,
+             (unsigned long long)sequence);
+    met[source][sequence / 8] |= (uint8_t)(1 << sequence % 8);
+}
+
+static void drained_under_fire(void)
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    pthread_t threads[4];
+    uint64_t all = 0;
+
+    sigaction(SIGUSR2, &action, NULL);
+    begin_drained(8192, 1000000, 24);
+    for (uintptr_t i = 0; i < 4; i++)
+        threads[i] = start(write_in_storm, (void *)(i + 1));
+    sleep_ms(1500);
+    stop = true;
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    end_drained(look_once);
+    for (int i = 0; i < SOURCES; i++)
+        all += produced[i] + handled[i];
+    printf("    %llu events of %llu, %llu slots reused, %llu handlers in a writer\n",
+           (unsigned long long)total(&seen), (unsigned long long)all,
+           (unsigned long long)drainer.reuses, (unsigned long long)nested);
+    CHECK(total(&seen) + trace.lost == all && total(&seen) > 10000);
+    CHECK(drainer.reuses > 100 && nested && !drainer.leaked);
+}
+
+static void *write_until_killed_again(void *argument)
+{
+    uint64_t source = (uint64_t)(uintptr_t)argument;
+
+    for (uint64_t i = 0;; i++) {
+        /* The drainer may be late. */
+        while (emit(source, i) != RECORDED)
+            sched_yield();
+        shared[source] = i + 1;
+    }
+    return NULL;
+}
+
+static void drained_and_killed(void)
+{
+    uint64_t all = 0, reuses = 0, leaked = 0;
+
+    shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (int round = 0; round < 50; round++) {
+        pid_t child;
+
+        memset((void *)shared, 0, 4096);
+        begin_drained(4096, 1000000, 16);
+        child = fork();
+        if (!child) {
+            for (uintptr_t i = 1; i < 3; i++)
+                start(write_until_killed_again, (void *)i);
+            pause();
+        }
+        while (!shared[1] && !shared[2])
+            sched_yield();
+        usleep((useconds_t)((unsigned)rand() % 6000));
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        end_drained(look_once);
+        for (int i = 1; i < 3; i++) {
+            if (seen.count[i] != shared[i] && seen.count[i] != shared[i] + 1)
+                fail("round %d: %llu were complete, %llu are there", round,
+                     (unsigned long long)shared[i], (unsigned long long)seen.count[i]);
+            all += seen.count[i];
+            if (met[i])
+                memset(met[i], 0, MOST_SEQUENCE / 8);
+        }
+        reuses += drainer.reuses;
+        leaked += drainer.leaked;
+    }
+    printf("    %llu events, %llu slots reused, %llu leaked\n", (unsigned long long)all,
+           (unsigned long long)reuses, (unsigned long long)leaked);
+    CHECK(all > 10000 && reuses > 100 && leaked <= 10);
+}
+
+/* The limit is one of what was written in all; of the memory there may be less. */
+static void drained_to_the_limit(void)
+{
+    uint64_t all = 0;
+
+    begin_drained(4096, 100, 8);
+    for (; all < 100000; all++) {
+        emit(1, all);
+        if (all % 100 == 0)
+            sched_yield();
+    }
+    CHECK(drainer.header->chunks == 100 && drainer.header->slots <= 8);
+    end_drained(look_once);
+    CHECK(drainer.copies <= 100 && trace.lost && total(&seen) + trace.lost == all);
+}
+
+/* A child has slots of its own, also when a writer is interrupted by its birth. */
+static void drained_forks(void)
+{
+    uint64_t *word, most = 3000;
+    pid_t child;
+
+    begin_drained(4096, 100000, 64);
+    for (uint64_t i = 0; i < most; i++)
+        while (emit(1, i) != RECORDED)
+            sched_yield();
+    rcu_read_lock_notrace();
+    while (!(word = rcutrace_reserve(&events[NUMBER], 3)))
+        sched_yield();
+    child = fork();
+    word[0] = child ? 1 : 2;
+    word[1] = most;
+    word[2] = check_word(word[0], most);
+    rcutrace_commit(word);
+    rcu_read_unlock_notrace();
+    for (uint64_t i = most + 1; i < 3 * most; i++)
+        while (emit(child ? 1 : 3, i) != RECORDED)
+            sched_yield();
+    if (!child)
+        _exit(0);
+    wait_for(child);
+    end_drained(look_once);
+    CHECK(seen.count[1] == 3 * most && !seen.count[2] && seen.count[3] == 2 * most - 1);
+    CHECK(seen.processes == 2 && !drainer.leaked);
+}
+
 /* ---- no room ---------------------------------------------------------------------------------- */
 
 static void drop_newest(void)
@@ -1251,6 +1514,10 @@ static const struct scenario scenarios[] = {
     SCENARIO(four_threads),
     SCENARIO(storm_of_handlers),
     SCENARIO(killed_at_any_moment),
+    SCENARIO(drained_under_fire),
+    SCENARIO(drained_and_killed),
+    SCENARIO(drained_to_the_limit),
+    SCENARIO(drained_forks),
     SCENARIO(drop_newest),
     SCENARIO(overwrite),
     SCENARIO(file_size_limit),

@@ -274,6 +274,9 @@ static void start_at_once(void)
 
     if (!path || !*path)
         return;
+    /* Its rcutrace has ended, and this was started by something that it left behind. */
+    if (!strncmp(path, "/dev/shm/rcutrace-", 18) && access(path, F_OK) && errno == ENOENT)
+        return;
     if (!session_open(path, why, sizeof(why))) {
         process_complain("rcutrace: nothing is recorded: RCUTRACE_FILE: %s", why);
         return;

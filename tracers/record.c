@@ -82,9 +82,7 @@ static void put_ring(struct session *session, struct ring *ring)
 {
     /* In overwrite mode a ring always goes on. */
     if (session->mode == RCUTRACE_DROP_NEWEST && !has_room(session, ring, USABLE)) {
-        if (ring->chunk)
-            sys_munmap((void *)ring->chunk, session->chunk_size);
-        ring->chunk = 0;
+        session_leave_chunk(session, ring);
         push(session, &session->spent, ring);
     } else {
         push(session, ring->chunk ? &session->usable : &session->spent, ring);

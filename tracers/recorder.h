@@ -63,6 +63,12 @@ struct session {
     uint64_t usable;      /* stack of rings that have room; the low half is a number, the other a tag */
     uint64_t spent;       /* stack of those that have no chunk */
     uint32_t rings;       /* in use of the array */
+    bool drained;
+    uint64_t slot_limit;
+    uintptr_t window;     /* drained: the whole file, mapped; 0: not yet, or it cannot be */
+    uint32_t reachable;   /* the drainer knows this process by its pid: YES, NO, or not looked yet */
+    uint64_t left;        /* drained: bytes of chunks that this process is through with */
+    uint32_t populated[RCUTRACE_MOST_SLOTS]; /* bytes of each slot in the window */
     char path[PATH_MAX];
     struct ring ring[MOST_RINGS];
 };
@@ -80,6 +86,8 @@ void session_after_fork(void);
 bool session_may_have_chunk(const struct session *session, const struct ring *ring);
 /* The ring's next chunk, mapped and empty. False: there is none. In a section, with all signals blocked. */
 bool session_next_chunk(struct session *session, struct ring *ring);
+/* Lets the ring's chunk go, if it has one. What stands in it is complete. Any context. */
+void session_leave_chunk(struct session *session, struct ring *ring);
 /* Makes more of the chunk fit for use. False: it ends here, or the disk is full. Any context. */
 bool session_extend(struct session *session, struct ring *ring);
 /* What this process has recorded in it. */

@@ -69,6 +69,18 @@ static uint64_t place_of(const struct session *session, uint64_t index)
     return RCUTRACE_HEADER_SIZE + index * session->chunk_size;
 }
 
+static uint64_t window_size(const struct session *session)
+{
+    return place_of(session, session->slot_limit);
+}
+
+static bool in_window(const struct session *session, uintptr_t chunk)
+{
+    uintptr_t window = __atomic_load_n(&session->window, __ATOMIC_ACQUIRE);
+
+    return window && chunk - window < window_size(session);
+}
+
 /* On a file system without fallocate. */
 static int fill(int fd, uint64_t from, uint64_t size)
 {
@@ -99,28 +111,31 @@ static bool allocate(int fd, uint64_t from, uint64_t size)
     return !error;
 }
 
-/* An index of a chunk that nobody has had. False: all are used up. */
-static bool take_index(const struct session *session, uint64_t *index)
+/* One more of a counter's. False: it is at its limit. */
+static bool take_one(uint64_t *counter, uint64_t limit, uint64_t *index)
 {
-    uint64_t *chunks = &session->header->chunks;
-    bool limited = session->mode == RCUTRACE_DROP_NEWEST;
-
-    if (limited && __atomic_load_n(chunks, __ATOMIC_RELAXED) >= session->chunk_limit)
+    if (__atomic_load_n(counter, __ATOMIC_RELAXED) >= limit)
         return false;
-    *index = __atomic_fetch_add(chunks, 1, __ATOMIC_RELAXED);
-    if (!limited || *index < session->chunk_limit)
+    *index = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+    if (*index < limit)
         return true;
-    __atomic_fetch_sub(chunks, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(counter, 1, __ATOMIC_RELAXED);
     return false;
 }
 
+/* An index of a chunk that nobody has had. False: all are used up. */
+static bool take_index(const struct session *session, uint64_t *index)
+{
+    return take_one(&session->header->chunks,
+                    session->mode == RCUTRACE_DROP_NEWEST ? session->chunk_limit : UINT64_MAX, index);
+}
+
 /* Unless somebody has taken a later one, the index is free again. */
-static void return_index(const struct session *session, uint64_t index)
+static void return_index(uint64_t *counter, uint64_t index)
 {
     uint64_t next = index + 1;
 
-    __atomic_compare_exchange_n(&session->header->chunks, &next, index, false, __ATOMIC_RELAXED,
-                                __ATOMIC_RELAXED);
+    __atomic_compare_exchange_n(counter, &next, index, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 /* A fresh one gets its first part and its last page, so that the file is as long as its chunks. */
@@ -139,12 +154,30 @@ static uintptr_t map_chunk(const struct session *session, uint64_t index, uint64
     return (uintptr_t)chunk;
 }
 
+void session_leave_chunk(struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *chunk = (struct rcutrace_chunk *)ring->chunk;
+    uint64_t index = ring->index;
+
+    if (!chunk)
+        return;
+    ring->chunk = 0;
+    if (session->drained) {
+        __atomic_fetch_add(&session->left, chunk->committed, __ATOMIC_RELAXED);
+        /* Release: `committed`. From here on it is the drainer's; the bit is only to say so. */
+        __atomic_store_n(&chunk->state, RCUTRACE_FULL, __ATOMIC_RELEASE);
+        __atomic_fetch_or(&session->header->full[index / 64], (uint64_t)1 << index % 64,
+                          __ATOMIC_RELEASE);
+    }
+    if (!in_window(session, (uintptr_t)chunk))
+        sys_munmap(chunk, session->chunk_size);
+}
+
 /* The ring's chunk is another one from here on. */
-static void replace_chunk(const struct session *session, struct ring *ring, uintptr_t chunk,
+static void replace_chunk(struct session *session, struct ring *ring, uintptr_t chunk,
                           uint64_t index)
 {
-    if (ring->chunk)
-        sys_munmap((void *)ring->chunk, session->chunk_size);
+    session_leave_chunk(session, ring);
     ring->chunk = chunk;
     ring->index = index;
     ring->next = chunk + RCUTRACE_CHUNK_HEADER;
@@ -161,7 +194,7 @@ static bool add_chunk(struct session *session, struct ring *ring)
         return false;
     chunk = (struct rcutrace_chunk *)map_chunk(session, index, first);
     if (!chunk) {
-        return_index(session, index);
+        return_index(&session->header->chunks, index);
         return false;
     }
     chunk->pid = process.pid;
@@ -178,6 +211,192 @@ static bool add_chunk(struct session *session, struct ring *ring)
     ring->chunks++;
     return true;
 }
+
+/* There was no room a moment ago. */
+static bool failed_lately(const struct session *session)
+{
+    uint64_t failed = __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED);
+
+    return failed && rcutrace_clock() - failed <= PATIENCE;
+}
+
+static void note_attempt(struct session *session, bool done)
+{
+    if (!done || __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED))
+        __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
+}
+
+/* ---- slots of a drained file ----------------------------------------------------------------- */
+
+enum { YES = 1, NO };
+
+/* All of the file at one place, so that a change of slots needs no system call. */
+static uintptr_t find_window(struct session *session, int fd)
+{
+    uintptr_t window = __atomic_load_n(&session->window, __ATOMIC_ACQUIRE), fresh;
+
+    if (window)
+        return window;
+    fresh = (uintptr_t)sys_mmap(NULL, window_size(session), PROT_READ | PROT_WRITE,
+                                MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (fresh && !__atomic_compare_exchange_n(&session->window, &window, fresh, false,
+                                              __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        sys_munmap((void *)fresh, window_size(session));
+        return window;
+    }
+    return fresh;
+}
+
+/* Of a fresh one the first part is made. */
+static uintptr_t map_slot(struct session *session, uint64_t index, uint64_t fresh)
+{
+    uintptr_t window = __atomic_load_n(&session->window, __ATOMIC_ACQUIRE), chunk = 0;
+    uint64_t place = place_of(session, index);
+    int fd;
+
+    if (window && !fresh)
+        return window + place;
+    fd = open_again(session);
+    if (fd < 0)
+        return 0;
+    if (!fresh || allocate(fd, place, fresh)) {
+        window = find_window(session, fd);
+        chunk = window ? window + place
+                       : (uintptr_t)sys_mmap(NULL, session->chunk_size, PROT_READ | PROT_WRITE,
+                                             MAP_SHARED, fd, place);
+    }
+    close_again(session, fd);
+    return chunk;
+}
+
+static bool is_closed(const struct session *session)
+{
+    return __atomic_load_n(&session->header->flags, __ATOMIC_RELAXED) & RCUTRACE_CLOSED;
+}
+
+static uint64_t slots_used(const struct session *session)
+{
+    uint64_t slots = __atomic_load_n(&session->header->slots, __ATOMIC_RELAXED);
+
+    return slots < session->slot_limit ? slots : session->slot_limit;
+}
+
+static bool may_have_slot(const struct session *session)
+{
+    uint64_t slots = slots_used(session);
+
+    if (is_closed(session))
+        return false;
+    for (uint64_t i = 0; i * 64 < slots; i++)
+        if (__atomic_load_n(&session->header->free[i], __ATOMIC_RELAXED))
+            return true;
+    return slots < session->slot_limit;
+}
+
+/* The lowest that is free: it is the likeliest to be mapped, and in a cache. */
+static bool take_free_slot(const struct session *session, uint64_t *index)
+{
+    uint64_t slots = slots_used(session);
+
+    for (uint64_t i = 0; i * 64 < slots; i++) {
+        uint64_t *word = &session->header->free[i], bits = __atomic_load_n(word, __ATOMIC_RELAXED);
+
+        while (bits) {
+            uint64_t bit = bits & -bits;
+
+            *index = i * 64 + (unsigned)__builtin_ctzll(bit);
+            if (*index >= session->slot_limit)
+                break;
+            /* Acquire: the drainer is through with it. */
+            bits = __atomic_fetch_and(word, ~bit, __ATOMIC_ACQUIRE);
+            if (bits & bit)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the drainer can see by our pid that we are dead. */
+static uint32_t is_reachable(struct session *session)
+{
+    uint32_t reachable = __atomic_load_n(&session->reachable, __ATOMIC_RELAXED);
+    struct stat file;
+
+    if (!reachable) {
+        reachable = !sys_stat("/proc/self/ns/pid", &file) &&
+                            file.st_ino == session->header->pid_namespace
+                        ? YES
+                        : NO;
+        __atomic_store_n(&session->reachable, reachable, __ATOMIC_RELAXED);
+    }
+    return reachable == YES;
+}
+
+/* Whatever the moment at which we are killed, the drainer sees it empty or not at all. */
+static void begin_slot(struct session *session, struct rcutrace_chunk *chunk)
+{
+    bool exec = process.parent_image >> 32 == process.pid;
+
+    __atomic_store_n(&chunk->committed, RCUTRACE_CHUNK_HEADER, __ATOMIC_RELAXED);
+    chunk->pid = process.pid;
+    chunk->image = process.image;
+    chunk->before = exec ? process.parent_image : 0;
+    chunk->reachable = is_reachable(session);
+    __atomic_store_n(&chunk->state, RCUTRACE_IN_USE, __ATOMIC_RELEASE);
+}
+
+static bool add_fresh_slot(struct session *session, struct ring *ring)
+{
+    uint64_t first = session->chunk_size < FIRST_STEP ? session->chunk_size : FIRST_STEP, index;
+    struct rcutrace_chunk *chunk;
+
+    if (!take_one(&session->header->slots, session->slot_limit, &index))
+        return false;
+    chunk = (struct rcutrace_chunk *)map_slot(session, index, first);
+    note_attempt(session, chunk);
+    if (!chunk) {
+        return_index(&session->header->slots, index);
+        return false;
+    }
+    chunk->allocated = first;
+    begin_slot(session, chunk);
+    __atomic_store_n(&chunk->magic, RCUTRACE_CHUNK_MAGIC, __ATOMIC_RELEASE);
+    replace_chunk(session, ring, (uintptr_t)chunk, index);
+    return true;
+}
+
+static bool reuse_free_slot(struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *chunk;
+    uint64_t index;
+
+    if (!take_free_slot(session, &index))
+        return false;
+    chunk = (struct rcutrace_chunk *)map_slot(session, index, 0);
+    if (!chunk) {
+        __atomic_fetch_or(&session->header->free[index / 64], (uint64_t)1 << index % 64,
+                          __ATOMIC_RELEASE);
+        return false;
+    }
+    begin_slot(session, chunk);
+    replace_chunk(session, ring, (uintptr_t)chunk, index);
+    return true;
+}
+
+/* `chunks` counts how often it was done, for the limit of the file that they are copied to. */
+static bool next_slot(struct session *session, struct ring *ring)
+{
+    uint64_t unused;
+
+    if (is_closed(session) || !take_index(session, &unused))
+        return false;
+    if (reuse_free_slot(session, ring) || (!failed_lately(session) && add_fresh_slot(session, ring)))
+        return true;
+    __atomic_fetch_sub(&session->header->chunks, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+/* ---- the next chunk -------------------------------------------------------------------------- */
 
 static bool reuse_oldest(struct session *session, struct ring *ring)
 {
@@ -198,32 +417,21 @@ static bool reuse_oldest(struct session *session, struct ring *ring)
     return true;
 }
 
-/* There was no room a moment ago. */
-static bool failed_lately(const struct session *session)
-{
-    uint64_t failed = __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED);
-
-    return failed && rcutrace_clock() - failed <= PATIENCE;
-}
-
-static void note_attempt(struct session *session, bool done)
-{
-    if (!done || __atomic_load_n(&session->failed_at, __ATOMIC_RELAXED))
-        __atomic_store_n(&session->failed_at, done ? 0 : rcutrace_clock() | 1, __ATOMIC_RELAXED);
-}
-
 bool session_may_have_chunk(const struct session *session, const struct ring *ring)
 {
     if (session->mode == RCUTRACE_OVERWRITE)
         return ring->chunks >= 2 || !failed_lately(session);
-    return __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED) < session->chunk_limit &&
-           !failed_lately(session);
+    if (__atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED) >= session->chunk_limit)
+        return false;
+    return session->drained ? may_have_slot(session) : !failed_lately(session);
 }
 
 bool session_next_chunk(struct session *session, struct ring *ring)
 {
     bool wrap = session->mode == RCUTRACE_OVERWRITE, done = false;
 
+    if (session->drained)
+        return next_slot(session, ring);
     if (!(wrap && ring->chunks >= session->thread_chunks) && !failed_lately(session)) {
         done = add_chunk(session, ring);
         note_attempt(session, done);
@@ -260,7 +468,13 @@ bool session_extend(struct session *session, struct ring *ring)
 {
     struct rcutrace_chunk *chunk = (struct rcutrace_chunk *)ring->chunk;
     uintptr_t used = ring->end - ring->chunk, step = used;
+    uint32_t *populated =
+        in_window(session, ring->chunk) ? &session->populated[ring->index] : NULL;
 
+    if (populated && *populated > used) {
+        ring->end = ring->chunk + *populated;
+        return true;
+    }
     if (step < FIRST_STEP)
         step = FIRST_STEP;
     if (step > MOST_STEP)
@@ -275,21 +489,27 @@ bool session_extend(struct session *session, struct ring *ring)
     /* A kernel that does not know how takes the faults one by one. */
     sys_madvise((void *)ring->end, step, MADV_POPULATE_WRITE);
     ring->end += step;
+    if (populated)
+        *populated = (uint32_t)(used + step);
     return true;
 }
 
 uint64_t session_bytes(const struct session *session)
 {
-    uint64_t chunks = __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED), bytes = 0;
+    uint64_t chunks = session->drained
+                          ? slots_used(session)
+                          : __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED);
+    uint64_t bytes = __atomic_load_n(&session->left, __ATOMIC_RELAXED);
     int fd = open_again(session);
 
     if (fd < 0)
-        return 0;
+        return bytes;
     for (uint64_t i = 0; i < chunks; i++) {
         struct rcutrace_chunk chunk;
 
         if (pread(fd, &chunk, sizeof(chunk), (off_t)place_of(session, i)) == sizeof(chunk) &&
-            chunk.magic == RCUTRACE_CHUNK_MAGIC && chunk.image == process.image)
+            chunk.magic == RCUTRACE_CHUNK_MAGIC && chunk.image == process.image &&
+            chunk.state == RCUTRACE_IN_USE)
             bytes += chunk.committed;
     }
     close_again(session, fd);
@@ -338,7 +558,10 @@ static const char *what_is_wrong(const struct rcutrace_header *header)
         return "a trace file of another version";
     if (size < 4096 || size > 1u << 30 || size & (size - 1) || header->mode > RCUTRACE_OVERWRITE ||
         header->clock > RCUTRACE_CLOCK_MONOTONIC ||
-        (header->mode == RCUTRACE_OVERWRITE && header->thread_chunks < 2))
+        (header->mode == RCUTRACE_OVERWRITE && header->thread_chunks < 2) ||
+        (header->flags & RCUTRACE_DRAINED &&
+         (header->mode == RCUTRACE_OVERWRITE || !header->slot_limit ||
+          header->slot_limit > RCUTRACE_MOST_SLOTS)))
         return "a trace file with a header that makes no sense";
     if (header->clock == RCUTRACE_CLOCK_TSC && !has_invariant_tsc())
         return "a trace file whose clock this processor has not";
@@ -402,6 +625,8 @@ struct session *session_open(const char *path, char *why, size_t size)
     session->mode = header->mode;
     session->thread_chunks = header->thread_chunks;
     session->chunk_limit = header->chunk_limit;
+    session->drained = header->flags & RCUTRACE_DRAINED;
+    session->slot_limit = session->drained ? header->slot_limit : 0;
     session->device = file.st_dev;
     session->inode = file.st_ino;
     session->fd = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
@@ -428,18 +653,40 @@ void session_close(void)
     synchronize_rcu();
     rings = session->rings < MOST_RINGS ? session->rings : MOST_RINGS;
     for (uint32_t i = 0; i < rings; i++)
-        if (session->ring[i].chunk)
-            sys_munmap((void *)session->ring[i].chunk, session->chunk_size);
+        session_leave_chunk(session, &session->ring[i]);
+    if (session->window)
+        sys_munmap((void *)session->window, window_size(session));
     sys_munmap(session->header, RCUTRACE_HEADER_SIZE);
     if (is_ours(session, session->fd))
         close(session->fd);
     sys_munmap(session, sizeof(*session));
 }
 
+/* All but one chunk of it, if that is in it. */
+static void unmap_window(struct session *session, uintptr_t but)
+{
+    uintptr_t window = session->window, end = window + window_size(session);
+    uint64_t slots = slots_used(session);
+
+    if (!window)
+        return;
+    if (but && in_window(session, but)) {
+        sys_munmap((void *)window, but - window);
+        window = but + session->chunk_size;
+    }
+    if (window < end)
+        sys_munmap((void *)window, end - window);
+    session->window = 0;
+    for (uint64_t i = 0; i < slots; i++)
+        if (session->populated[i])
+            session->populated[i] = 0;
+}
+
 void session_after_fork(void)
 {
     struct session *session = session_current;
     const struct rcutrace_thread *thread = &rcutrace_thread;
+    uintptr_t interrupted = 0;
     uint32_t rings;
 
     if (!session)
@@ -451,13 +698,17 @@ void session_after_fork(void)
         if (!chunk)
             continue;
         /* The handler that forked may have interrupted a writer: what that writes is to go nowhere. */
-        if (i + 1 == thread->ring || i + 1 == thread->transient)
+        if (i + 1 == thread->ring || i + 1 == thread->transient) {
+            interrupted = (uintptr_t)chunk;
             sys_mmap(chunk, session->chunk_size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-        else
+        } else if (!in_window(session, (uintptr_t)chunk)) {
             sys_munmap(chunk, session->chunk_size);
+        }
         session->ring[i] = (struct ring){0};
     }
+    unmap_window(session, interrupted);
+    session->left = session->reachable = 0;
     session->usable = session->spent = 0;
     session->rings = 0;
     session->announced = 0;

@@ -77,6 +77,11 @@ static inline long sys_pwrite(int fd, const void *bytes, size_t size, uint64_t o
     return sys_call(SYS_pwrite64, fd, (long)bytes, (long)size, (long)offset, 0, 0);
 }
 
+static inline int sys_stat(const char *path, struct stat *file)
+{
+    return (int)sys_call(SYS_newfstatat, AT_FDCWD, (long)path, (long)file, 0, 0, 0);
+}
+
 /* NULL: it failed. */
 static inline void *sys_mmap(void *at, size_t size, int protection, int flags, int fd,
                              uint64_t offset)

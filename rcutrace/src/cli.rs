@@ -227,9 +227,9 @@ pub struct RoomArgs {
     /// When its buffer is full each thread overwrites its own oldest events
     #[arg(long, conflicts_with = "max_size")]
     pub overwrite: bool,
-    /// The buffer of each thread, with --overwrite
-    #[arg(long, value_name = "SIZE", default_value = "1M", requires = "overwrite", value_parser = parse_size)]
-    pub buffer: u64,
+    /// With --overwrite the buffer of each thread, else the memory between the program and the file
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub buffer: Option<u64>,
 }
 
 /// What a report shows.
@@ -254,7 +254,11 @@ fn seconds(text: &str) -> Result<std::time::Duration, String> {
 impl RoomArgs {
     /// As the recorder wants it.
     pub fn room(self) -> Room {
-        Room { max_size: self.max_size, overwrite: self.overwrite.then_some(self.buffer) }
+        Room {
+            max_size: self.max_size,
+            overwrite: self.overwrite.then_some(self.buffer.unwrap_or(1 << 20)),
+            shared: self.buffer,
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub const CHUNK_MAX: u32 = 1 << 30;
 pub const RECORD_MAX: usize = 255 * 8;
 
 const MAGIC: &[u8; 8] = b"RCUTRACE";
-const CHUNK_MAGIC: u32 = 0x4b4e_4843;
+/// What a chunk begins with.
+pub const CHUNK_MAGIC: u32 = 0x4b4e_4843;
 const VERSION: u32 = 1;
 const COMMAND: std::ops::Range<usize> = 104..1128;
 
@@ -145,6 +146,8 @@ impl Moment {
 impl Header {
     /// Where `now` stands.
     pub const NOW: u64 = 64;
+    /// Where `chunks` stands, and then `lost`.
+    pub const CHUNKS: u64 = 88;
 
     /// Reads it, from as much of the file as there is.
     pub fn parse(bytes: &[u8]) -> Result<Self> {

@@ -49,6 +49,8 @@ impl Place {
             .env("RCUTRACE_LIBDIR", &self.libraries)
             .env("XDG_RUNTIME_DIR", self.directory.path())
             .env("TMPDIR", self.directory.path())
+            // The output itself is what they are to write.
+            .env("RCUTRACE_SHM", "")
             .env_remove("LD_PRELOAD")
             .stdin(Stdio::null());
         command

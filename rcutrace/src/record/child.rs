@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rustix::process::{kill_process, Pid, Signal};
 use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use super::{NewFile, Settings};
+use super::Settings;
 use crate::error::Result;
 
 /// SIGINT and SIGQUIT come from the terminal and reach the command as well; the others are sent to
@@ -35,7 +36,7 @@ pub struct Environment<'a> {
     /// The libraries.
     pub preload: &'a str,
     /// Where to record.
-    pub file: Option<&'a NewFile>,
+    pub file: Option<&'a Path>,
 }
 
 impl Environment<'_> {
@@ -52,7 +53,7 @@ impl Environment<'_> {
         }
         command.env("LD_PRELOAD", preload).env("RCUTRACE_PRELOAD_BEFORE", before);
         if let Some(file) = self.file {
-            command.env("RCUTRACE_FILE", file.path());
+            command.env("RCUTRACE_FILE", file);
         }
         if let Some(depth) = self.settings.stack {
             command.env("RCUTRACE_STACK", depth.to_string());

@@ -16,6 +16,8 @@ pub struct Room {
     pub max_size: u64,
     /// Each thread overwrites its oldest events, within so many bytes.
     pub overwrite: Option<u64>,
+    /// Bytes of the memory between the program and the file, if there shall be any.
+    pub shared: Option<u64>,
 }
 
 impl Room {
@@ -23,7 +25,7 @@ impl Room {
     fn chunk_size(self) -> u32 {
         let wanted = match self.overwrite {
             Some(buffer) => buffer / 4,
-            None => self.max_size / 64,
+            None => self.max_size.min(self.shared.unwrap_or(u64::MAX)) / 64,
         };
         let limited = wanted.clamp(CHUNK_MIN.into(), CHUNK_DEFAULT.into()) as u32;
         1 << limited.ilog2()
@@ -54,7 +56,8 @@ impl Room {
 pub struct NewFile {
     file: File,
     path: PathBuf,
-    clock: Clock,
+    header: Header,
+    buffer: Option<u64>,
     temporary: bool,
 }
 
@@ -80,7 +83,7 @@ impl NewFile {
         let path = path.canonicalize()?;
         let header = room.header(command);
         file.write_all_at(&header.to_bytes(), 0)?;
-        Ok(NewFile { file, path, clock: header.clock, temporary })
+        Ok(NewFile { file, path, header, buffer: room.shared, temporary })
     }
 
     /// Absolute.
@@ -88,9 +91,24 @@ impl NewFile {
         &self.path
     }
 
+    /// As it was created.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// How much memory is to be between the program and it.
+    pub fn buffer(&self) -> Option<u64> {
+        self.buffer
+    }
+
+    /// For who writes into it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Writes the present moment into the header.
     pub fn renew(&self) -> Result<()> {
-        let now = clock::now(self.clock);
+        let now = clock::now(self.header.clock);
         self.file.write_all_at(&now.to_bytes(), Header::NOW).about(self.path.display())
     }
 
@@ -140,7 +158,7 @@ mod tests {
     fn a_new_file_has_the_header_that_was_asked_for() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("x");
-        let room = Room { max_size: 2 << 30, overwrite: None };
+        let room = Room { max_size: 2 << 30, overwrite: None, shared: None };
         NewFile::create(Some(&path), room, "cat /etc/passwd").expect("created");
         let header = Header::parse(&std::fs::read(&path).expect("read")).expect("a header");
         assert_eq!(header.chunk_size, CHUNK_DEFAULT);
@@ -148,7 +166,7 @@ mod tests {
         assert_eq!(header.command, "cat /etc/passwd");
         assert_eq!(header.mode, Mode::DropNewest);
         // Again, in another mode: the old one goes.
-        let room = Room { max_size: 0, overwrite: Some(1 << 20) };
+        let room = Room { max_size: 0, overwrite: Some(1 << 20), shared: None };
         NewFile::create(Some(&path), room, "").expect("created");
         let header = Header::parse(&std::fs::read(&path).expect("read")).expect("a header");
         assert_eq!((header.mode, header.thread_chunks), (Mode::Overwrite, 4));

@@ -3,8 +3,10 @@
 
 mod child;
 mod create;
+mod drain;
 mod libraries;
 mod process;
+mod shared;
 
 use std::ffi::OsString;
 use std::io::{BufWriter, Write};
@@ -15,6 +17,8 @@ use crate::error::Result;
 use crate::progress::Progress;
 use crate::report;
 use crate::trace::Trace;
+use drain::Drainer;
+
 pub use create::{NewFile, Room};
 pub use libraries::TRACERS;
 
@@ -45,12 +49,17 @@ pub fn run(settings: &Settings, command: &[OsString]) -> Result<i32> {
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
     let file = match settings.detached {
         true => None,
-        false => {
-            Some(NewFile::create(settings.output.as_deref(), settings.room, &words.join(" "))?)
-        }
+        false => Some(NewFile::create(
+            settings.output.as_deref(),
+            with_buffer(settings),
+            &words.join(" "),
+        )?),
     };
-    let environment = child::Environment { settings, preload: &preload, file: file.as_ref() };
+    let drainer = file.as_ref().and_then(drain);
+    let recorded = drainer.as_ref().map(Drainer::path).or(file.as_ref().map(NewFile::path));
+    let environment = child::Environment { settings, preload: &preload, file: recorded };
     let end = child::run(command, &environment);
+    drainer.map_or(Ok(()), Drainer::finish)?;
     if let (Some(file), Ok(child::End::Exited(_))) = (&file, &end) {
         // The command's exit status is ours, whatever happens to the report.
         if let Err(error) = finish(file, settings) {
@@ -68,13 +77,29 @@ pub fn run(settings: &Settings, command: &[OsString]) -> Result<i32> {
     }
 }
 
+/// With as much memory between as there may be.
+fn with_buffer(settings: &Settings) -> Room {
+    let room = settings.room;
+    // Rings that are overwritten are not copied.
+    let shared = room.overwrite.map_or_else(|| shared::buffer(room.shared), |_| None);
+    Room { shared, ..room }
+}
+
+/// None: programs write the file themselves.
+fn drain(file: &NewFile) -> Option<Drainer> {
+    Drainer::start(file, file.buffer()?).ok().flatten()
+}
+
 /// Records a running process until it ends, Ctrl-C, or the time is over.
 pub fn attach(settings: &Settings, pid: u32, duration: Option<Duration>) -> Result<i32> {
     let name = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).trim_end_matches('\0').replace('\0', " ");
-    let file = NewFile::create(settings.output.as_deref(), settings.room, &name)?;
+    let file = NewFile::create(settings.output.as_deref(), with_buffer(settings), &name)?;
+    let drainer = drain(&file);
+    let path = drainer.as_ref().map_or(file.path(), Drainer::path);
     let recorded =
-        process::record(pid, &settings.tracers.join(","), file.path(), settings.stack, duration);
+        process::record(pid, &settings.tracers.join(","), path, settings.stack, duration);
+    drainer.map_or(Ok(()), Drainer::finish)?;
     if let Err(error) = recorded {
         file.discard();
         return Err(error);
