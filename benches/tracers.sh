@@ -126,7 +126,7 @@ for i in $(seq 3000); do
 done >"$work/big.c"
 python=$(python3 -c 'import sys; print(sys.executable)') # not a launcher script of it
 program python3 "$python" benches/traced/workload.py
-program 'python3, PYTHONMALLOC=malloc' env PYTHONMALLOC=malloc "$python" benches/traced/workload.py
+PYTHONMALLOC=malloc program "python3, PYTHONMALLOC=malloc" "$python" benches/traced/workload.py
 program 'gcc -O1' "$(gcc -print-prog-name=cc1)" -quiet -O1 "$work/big.c" -o "$work/big.s"
 
 # ---- a call ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
+use crate::report::table::FRAME_SEPARATOR;
 use crate::schema::words;
 use crate::symbols::{Of, Symbols};
 
@@ -87,7 +88,7 @@ impl Sites {
                 name.short.to_string()
             }
         });
-        names.collect::<Vec<_>>().join(" < ")
+        names.collect::<Vec<_>>().join(FRAME_SEPARATOR)
     }
 
     /// Joins what was counted for sites that have one name: the same code in several processes.

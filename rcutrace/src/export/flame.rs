@@ -78,10 +78,14 @@ pub fn write(
     let mut options = flamegraph::Options::default();
     options.title = format!("{title}: {}", crate::text::printable(&trace.header.command));
     options.count_name = unit.to_owned();
+    options.min_width = LEAST_WIDTH;
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut *out)?;
     out.flush()?;
     Ok(())
 }
+
+/// Frames below this percentage of the whole are left out: they are less than a pixel wide.
+const LEAST_WIDTH: f64 = 0.1;
 
 /// The stacks that the graph is drawn from.
 pub fn fold(trace: &Trace, measure: Measure, progress: &mut Progress) -> Result<Folded> {

@@ -98,7 +98,7 @@ impl Cell {
         match self {
             Cell::Number(number, Unit::Count) => text::count(*number),
             Cell::Number(number, Unit::Time) => text::time(*number),
-            Cell::Text(text) => text::printable(text),
+            Cell::Text(text) => text::printable(&few_frames(text)),
         }
     }
 
@@ -117,6 +117,22 @@ impl Cell {
             (Cell::Number(..), Cell::Text(_)) => Ordering::Less,
             (Cell::Text(_), Cell::Number(..)) => Ordering::Greater,
         }
+    }
+}
+
+/// Between the frames of a call stack.
+pub const FRAME_SEPARATOR: &str = " < ";
+/// So many frames of a call stack fit a line; JSON has them all.
+const FEW_FRAMES: usize = 6;
+
+fn few_frames(text: &str) -> String {
+    let frames: Vec<&str> = text.split(FRAME_SEPARATOR).collect();
+    match frames.get(..FEW_FRAMES) {
+        Some(first) if frames.len() > FEW_FRAMES + 1 => {
+            let more = frames.len() - FEW_FRAMES;
+            format!("{}{FRAME_SEPARATOR}... {more} more", first.join(FRAME_SEPARATOR))
+        }
+        _ => text.to_owned(),
     }
 }
 
@@ -237,4 +253,17 @@ pub fn write(reports: &[Report], view: &View, out: &mut dyn Write) -> Result<()>
 /// As one JSON object.
 pub fn json(reports: &[Report], view: &View) -> Map<String, Value> {
     reports.iter().map(|report| (report.name.to_owned(), report.json(view))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::few_frames;
+
+    #[test]
+    fn a_long_stack_is_cut_and_says_how_much_of_it_is_left_out() {
+        let stack = |frames: usize| vec!["f"; frames].join(" < ");
+        assert_eq!(few_frames("main (main.c:1)"), "main (main.c:1)");
+        assert_eq!(few_frames(&stack(7)), stack(7));
+        assert_eq!(few_frames(&stack(9)), stack(6) + " < ... 3 more");
+    }
 }
