@@ -4,7 +4,7 @@
 # What the tracers cost, beside LTTng's and uftrace where they are installed: cost.sh [BUILD-DIRECTORY]
 #
 # Nanoseconds of processor time added to a call (heap: malloc or free; locks: lock and unlock; functions:
-# entry and exit), the median of ROUNDS runs that take turns with each other; the files are on the disk that
+# entry and exit; fd: dup or close), the median of ROUNDS runs that take turns with each other; the files are on the disk that
 # TMPDIR names. Prints; judges nothing.
 set -u
 
@@ -27,7 +27,8 @@ export HOME=$work LTTNG_HOME=$work
 
 gcc -O1 -I"$source/../../include" -o dump "$source/dump.c" -L"$build" -lrcu_notrace -Wl,-rpath,"$build" -pthread &&
     gcc -O2 -fno-builtin -o heap "$source/heap_cost.c" &&
-    gcc -O2 -o locks "$source/locks_cost.c" -pthread || exit 1
+    gcc -O2 -o locks "$source/locks_cost.c" -pthread &&
+    gcc -O2 -o fd "$source/fd_cost.c" || exit 1
 for mode in bare pg fentry instrument; do
     case $mode in
     bare) flags= ;;
@@ -102,6 +103,9 @@ for ((round = 0; round < rounds; round++)); do
         [ -z "$has_lttng" ] || take $what.lttng lttng_preloaded $wrapper ./$what 200000
         [ -z "$has_lttng" ] || take $what.lttng-recording lttng_recording $wrapper ./$what 200000
     done
+    take fd.bare ./fd 200000
+    take fd.ours ours fd ./fd 200000
+    take fd.ours-recording ours_recording fd ./fd 200000
     take fib.bare ./fib.bare 29
     for mode in pg fentry instrument; do
         take $mode.bare ours functions ./fib.$mode 29
@@ -109,7 +113,7 @@ for ((round = 0; round < rounds; round++)); do
         [ -z "$has_uftrace" ] || take $mode.uftrace uftrace_recording ./fib.$mode 29
     done
     take start.bare start ''
-    for tracer in heap locks functions; do
+    for tracer in heap locks functions fd; do
         take start.$tracer start "$build/tracers/librcutrace_$tracer.so"
     done
     [ -z "$has_lttng" ] || take start.lttng start liblttng-ust-libc-wrapper.so
@@ -122,11 +126,12 @@ for what in heap locks; do
     echo "$what, recording: $(added $what.ours-recording $what.bare)," \
         "LTTng recording $(added $what.lttng-recording $what.bare)"
 done
+echo "fd, detached: $(added fd.ours fd.bare), recording: $(added fd.ours-recording fd.bare) (bare $(median fd.bare))"
 for mode in pg fentry instrument; do
     echo "functions, $mode: detached $(added $mode.bare fib.bare), recording $(added $mode.ours fib.bare)," \
         "uftrace recording $(added $mode.uftrace fib.bare)"
 done
 echo "start of a process, detached, in ms: heap $(added start.heap start.bare), locks $(added start.locks start.bare)," \
-    "functions $(added start.functions start.bare), LTTng $(added start.lttng start.bare) (bare $(median start.bare))"
+    "functions $(added start.functions start.bare), fd $(added start.fd start.bare), LTTng $(added start.lttng start.bare) (bare $(median start.bare))"
 [ -n "$has_lttng" ] || echo 'ok cost: LTTng # SKIP: not installed'
 [ -n "$has_uftrace" ] || echo 'ok cost: uftrace # SKIP: not installed'

@@ -94,7 +94,7 @@ pub enum Action {
     /// Trace functions of a program compiled with -finstrument-functions
     #[command(after_help = SHORT_EXAMPLES)]
     Functions(RecordArgs),
-    /// Trace open and close
+    /// Trace file descriptors: open, socket, pipe, dup, close and the like
     #[command(after_help = SHORT_EXAMPLES)]
     Fd(RecordArgs),
     /// Attach tracers to a running process that has them preloaded, and leave them
