@@ -114,7 +114,7 @@ all: $(LIBRARIES) tracers rcutrace
 
 # ---- the tracers ------------------------------------------------------------------------------
 .PHONY: tracers
-TRACED := heap locks functions
+TRACED := heap locks functions fd
 TRACERS := $(B)/tracers/librcutrace.so $(TRACED:%=$(B)/tracers/librcutrace_%.so)
 tracers: $(TRACERS)
 
@@ -134,6 +134,7 @@ $(B)/tracers/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIE
 # unwinds the wrapper.
 TRACED_heap := tracers/heap_trace.c tracers/heap_record.c
 TRACED_locks := tracers/locks_trace.c tracers/locks_real.c tracers/locks_record.c
+TRACED_fd := tracers/fd_trace.c tracers/fd_real.c tracers/fd_record.c
 # Called where vector registers hold arguments and results: see tracers/functions_x86_64.S.
 TRACED_functions := $(addprefix tracers/,functions_trace.c functions_hook.c functions_unwind.c \
 	functions_record.c functions_x86_64.S)

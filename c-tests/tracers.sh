@@ -137,6 +137,70 @@ why=$(RCUTRACE_TOGGLE_MS=1 RCUTRACE_FILE=$work/trace LD_PRELOAD=$(libraries heap
     why="status $? $why"
 verdict 'locks: attached and detached' "$why"
 
+# ---- fd ------------------------------------------------------------------------------------------
+# With -fexceptions a cancellation unwinds our wrapper.
+gcc -O2 -fexceptions -o fd "$source/traced/fd.c" -pthread || exit 1
+record fd ./fd leak || verdict 'fd: the program' "status $?"
+./dump show trace > shown 2> lost
+awk '/ path=second mark / { exit }
+    on { path = $0; split($3, f, "="); sub(/.* path=/, "", path); sub(/ time=[0-9]*$/, "", path)
+        sub(/^n+$/, "nnn", path); sub(/temporary\..*/, "temporary", path)
+        n[$2 == "fd:close" ? "close " $4 : "open " path (f[2] < 0 ? " " f[2] : "")]++; long += length($0) > 2000 }
+    / path=first mark / { on = 1 }
+    END { for (i in n) print i, n[i]; print "long ones", long }' shown | sort |
+    expect 'fd: calls of one thread' 'close result=-22 1
+close result=-9 2
+close result=0 33
+long ones 1
+open . 1
+open ? -14 1
+open ? -9 1
+open accept 2
+open dup of -7 -9 1
+open dup of 1 3
+open dup of 3 -22 1
+open dup of 3 1
+open epoll 2
+open eventfd 1
+open fd.at 6
+open fd.creat 1
+open fd.new 2
+open fd.temporary 1
+open inotify 2
+open kept 1
+open memfd 1
+open nnn -36 1
+open no such file -2 1
+open no such stream -2 1
+open pipe -22 1
+open pipe 4
+open signalfd 1
+open socket 5
+open timerfd 1'
+# By time: a number is not given out before it was closed.
+sed 's/.*/& &/; s/^.* time=\([0-9]*\) /\1 /' shown | sort -n -s -k 1,1 | cut -d ' ' -f 2- |
+    awk '/ path=second mark / { on = 1; next } !on { next }
+        { split($3, f, "=") }
+        $2 == "fd:open" && / path=fd.at / { n++; if (f[2] in open) wrong++; open[f[2]] }
+        $2 == "fd:close" { if (f[2] in open) closed++; delete open[f[2]] }
+        END { print n, closed, wrong + 0 }' | expect 'fd: the order, of threads and a child' '4010 4010 0'
+expect 'fd: nothing is lost' '' < lost
+"$build/tracers/rcutrace" report trace --top 0 | sed -n '/Never closed/,/^$/p' | sed 's/main+0x[0-9a-f]*/main/' |
+    expect 'fd: what is never closed' '  Never closed
+    TIMES  PATH    OPENED BY
+        3  leaked  main (fd)
+        1  kept    main (fd)'
+why=$(RCUTRACE_TOGGLE_MS=1 RCUTRACE_FILE=$work/trace LD_PRELOAD=$(libraries fd) ./fd 2>&1) || why="status $? $why"
+verdict 'fd: attached and detached' "$why"
+why=$(LD_PRELOAD=$(libraries fd) ./fd 2>&1) || why="status $? $why"
+verdict 'fd: detached' "$why"
+why=$(RCUTRACE_STACK=16 record 'heap locks fd' ./fd 2>&1) || why="status $? $why"
+verdict 'fd: with heap and locks' "$why"
+# What the recorder opens is not told of, nor what its control thread does.
+mkdir -m 700 runtime
+why=$(XDG_RUNTIME_DIR=$work/runtime RCUTRACE_CONTROL=1 record fd sleep 0.3 2>&1; ./dump show trace | grep -vE 'locale|fd=[012] ')
+verdict 'fd: the recorder itself' "$why"
+
 # ---- functions -----------------------------------------------------------------------------------
 # What the program says of its groups of functions, against the trace.
 check_functions() { # NAME PROGRAM ARGUMENT
@@ -217,7 +281,7 @@ program() { # NAME COMMAND...
     echo $? > plain.status
     for toggle in 0 1; do
         rm -f trace
-        RCUTRACE_TOGGLE_MS=$toggle record 'heap locks functions' "$@" > traced.out 2> traced.err < /dev/null
+        RCUTRACE_TOGGLE_MS=$toggle record 'heap locks functions fd' "$@" > traced.out 2> traced.err < /dev/null
         echo $? > traced.status
         why=
         for what in out err status; do

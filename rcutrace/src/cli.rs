@@ -94,7 +94,7 @@ pub enum Action {
     /// Trace functions of a program compiled with -finstrument-functions
     #[command(after_help = SHORT_EXAMPLES)]
     Functions(RecordArgs),
-    /// Trace open and close
+    /// Trace file descriptors: open, socket, pipe, dup, close and the like
     #[command(after_help = SHORT_EXAMPLES)]
     Fd(RecordArgs),
     /// Attach tracers to a running process that has them preloaded, and leave them
@@ -176,6 +176,9 @@ pub struct RecordArgs {
     /// Keep the data in FILE, and print one line instead of a report
     #[arg(short, long, value_name = "FILE", conflicts_with = "detached")]
     pub output: Option<PathBuf>,
+    /// With -o: not even the line; errors and warnings only
+    #[arg(short, long, requires = "output")]
+    pub quiet: bool,
     /// Watch this process (it must have the tracers preloaded), until Ctrl-C or its end
     #[arg(short, long, conflicts_with_all = ["detached", "no_follow", "no_control"])]
     pub pid: Option<u32>,
@@ -275,6 +278,7 @@ impl RecordArgs {
         Settings {
             tracers,
             output: self.output.clone(),
+            quiet: self.quiet,
             room: self.room.room(),
             stack: self.call_graph,
             follow: !self.no_follow,

@@ -225,6 +225,43 @@ fn a_process_is_recorded_for_a_while_and_reported() {
 }
 
 #[test]
+fn a_quiet_recording_tells_of_losses_and_of_nothing_else() {
+    let place = Place::new();
+    let lost = std::sync::atomic::AtomicU64::new(0);
+    let _requests = serve(&place, move |line| {
+        if let Some(rest) = line.strip_prefix("attach\theap\t") {
+            let file = rest.split('\t').next().expect("a file");
+            let mut writer = Writer::new();
+            writer.process(77, 0xabc, 0, "attach", "/bin/cmd", 2_000_000);
+            writer.record(MALLOC, 3_000_000, &[0x1000, 4321, 0x51]);
+            // The first recording loses nothing, the others do.
+            if lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                writer.record(5, 3_000_001, &[9]);
+            }
+            fill(Path::new(file), &writer);
+        }
+        "ok\n".to_owned()
+    });
+    let pid = std::process::id().to_string();
+    let file = place.path("x.trace");
+    let file = file.to_str().expect("text");
+    let record = |quiet: &str| {
+        let output = place.run(&["heap", quiet, "-o", file, "-p", &pid, "--duration", "0.05"]);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+    assert_eq!(record("-q"), "");
+    let said = record("--quiet");
+    assert!(said.starts_with("rcutrace: WARNING: 9 EVENTS WERE LOST"), "{said}");
+    assert_eq!(said.lines().count(), 1);
+    assert!(record("-g").contains("see rcutrace report"));
+    // A report is what was asked for where there is no file.
+    assert_eq!(place.run(&["heap", "-q", "--", "true"]).status.code(), Some(2));
+    let output = place.run(&["heap", "-q", "-o", file, "--", "no-such-command"]);
+    assert_eq!(text(&output.stderr), "rcutrace: no-such-command: command not found\n");
+}
+
+#[test]
 fn a_process_is_attached_to_and_asked_and_left() {
     let place = Place::new();
     let requests = serve(&place, |line| match line.split('\t').next() {

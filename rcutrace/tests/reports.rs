@@ -254,14 +254,17 @@ fn files_that_are_never_closed_are_told() {
     writer.texted(FD_OPEN, T + 1, &[4, 0x51], b"/etc/group\0");
     writer.texted(FD_OPEN, T + 2, &[u64::MAX, 0x51], b"/none\0");
     writer.record(FD_CLOSE, T + 3, &[3, 0, 0x51]);
+    writer.record(FD_CLOSE, T + 3, &[3, -5_i64 as u64, 0x51]); // EIO: it is gone nevertheless
     writer.texted(FD_OPEN, T + 4, &[3, 0x52], b"/etc/passwd\0");
-    writer.record(FD_CLOSE, T + 5, &[9, u64::MAX, 0x51]);
+    writer.record(FD_CLOSE, T + 5, &[9, 0, 0x51]);
+    writer.record(FD_CLOSE, T + 5, &[9, -9_i64 as u64, 0x51]); // EBADF: it was not open
+    writer.record(FD_CLOSE, T + 5, &[u64::MAX, -9_i64 as u64, 0x51]);
     writer.record(FD_CLOSE, T + 6, &[8, 0, 0x51]);
     writer.texted(FD_OPEN, T + 7, &[4, 0x53], b"/etc/hosts\0"); // 4 was closed unseen
     let report = writer.report();
     let fd = &report["fd"];
     assert_eq!((&fd["opens"], &fd["failed"], &fd["closes"]), (&json!(5), &json!(1), &json!(3)));
-    assert_eq!((&fd["failed_closes"], &fd["unmatched_closes"]), (&json!(1), &json!(1)));
+    assert_eq!((&fd["failed_closes"], &fd["unmatched_closes"]), (&json!(3), &json!(1)));
     assert_eq!(fd["never_closed"], 2);
     assert_eq!(row(&fd["left_open"], "path", "/etc/passwd")["opened_by"], "0x52");
     assert_eq!(row(&fd["left_open"], "path", "/etc/hosts")["opened_by"], "0x53");

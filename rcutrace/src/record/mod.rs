@@ -29,6 +29,8 @@ pub struct Settings {
     pub tracers: Vec<String>,
     /// Where the data stay; none: a temporary file, and a report.
     pub output: Option<PathBuf>,
+    /// No line about it.
+    pub quiet: bool,
     /// How much of it.
     pub room: Room,
     /// Frames of a call stack.
@@ -124,7 +126,9 @@ fn finish(file: &NewFile, settings: &Settings) -> Result<()> {
     }
     if let Some(output) = &settings.output {
         let name = Path::display(output);
-        eprintln!("rcutrace: {}: see rcutrace report {name}", report::summary(&trace));
+        if !settings.quiet {
+            eprintln!("rcutrace: {}: see rcutrace report {name}", report::summary(&trace));
+        }
         for warning in trace.warnings() {
             eprintln!("rcutrace: WARNING: {warning}");
         }

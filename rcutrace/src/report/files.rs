@@ -47,6 +47,8 @@ pub struct FilesReport {
     closes: u64,
     failed_closes: u64,
     unmatched: u64,
+    /// By thread: the descriptor that counted as such.
+    last_unmatched: HashMap<u32, u64, RandomState>,
 }
 
 impl FilesReport {
@@ -66,6 +68,7 @@ impl FilesReport {
             closes: 0,
             failed_closes: 0,
             unmatched: 0,
+            last_unmatched: HashMap::default(),
         }
     }
 
@@ -95,15 +98,24 @@ impl FilesReport {
         }
     }
 
-    fn closed(&mut self, image: u32, number: u64, result: u64) {
-        self.closes += 1;
-        if result as i64 != 0 {
-            self.failed_closes += 1;
+    /// Each close is told of before it happens, with 0, and again should it have failed.
+    fn closed(&mut self, (image, thread): (u32, u32), number: u64, result: u64) {
+        if result == 0 {
+            self.closes += 1;
+            match self.open.remove(&(image, number)) {
+                Some(open) => self.paths[open.path as usize].1.closed += 1,
+                None => {
+                    self.unmatched += 1;
+                    self.last_unmatched.insert(thread, number);
+                }
+            }
             return;
         }
-        match self.open.remove(&(image, number)) {
-            Some(open) => self.paths[open.path as usize].1.closed += 1,
-            None => self.unmatched += 1,
+        self.failed_closes += 1;
+        // Nothing was closed. After any other error the descriptor is gone nevertheless.
+        let not_open = result as i64 == -i64::from(libc::EBADF);
+        if not_open && self.last_unmatched.remove(&thread) == Some(number) {
+            self.unmatched -= 1;
         }
     }
 }
@@ -124,7 +136,7 @@ impl Analysis for FilesReport {
                 let site = self.sites.number(image, values.word(1), &[]);
                 self.opened(image, number, path, site);
             }
-            What::Close => self.closed(image, number, values.word(1)),
+            What::Close => self.closed((image, event.thread), number, values.word(1)),
         }
     }
 
