@@ -293,6 +293,7 @@ check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
 check-tracers: all
 	$(Q)c-tests/heap_programs.sh $(B)
 	$(Q)c-tests/tracers.sh $(B)
+	$(Q)c-tests/drained.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \
