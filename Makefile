@@ -277,6 +277,7 @@ check-usdt: $(B)/c-tests/usdt $(B)/c-tests/usdt.static
 check-tracers: all
 	$(Q)c-tests/tracers.sh $(B)
 	$(Q)c-tests/traced_programs.sh $(B)
+	$(Q)c-tests/drained.sh $(B)
 
 check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal membarrier; do \

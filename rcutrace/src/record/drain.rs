@@ -85,12 +85,16 @@ impl Work {
         block_file_size_signal();
         let buffer = (self.shared.slot_limit() * self.chunk_size) as f64;
         let late = Duration::from_secs_f64(buffer / FASTEST).clamp(SOON, LATE);
-        let (mut wait, mut looked) = (SOON, Instant::now());
+        let (mut wait, mut looked, mut pause) = (SOON, Instant::now(), SOON);
         while !over.load(Ordering::Acquire) {
             let mut copied = self.copy_full();
-            if looked.elapsed() >= LATE {
+            let few = self.shared.available() < self.shared.slot_limit() / 4;
+            if looked.elapsed() >= if few { pause } else { LATE } {
+                let start = Instant::now();
                 copied += self.copy_dead();
                 looked = Instant::now();
+                // A tenth of a processor, though they stay few.
+                pause = (looked - start) * 10;
             }
             if copied > 0 {
                 self.renew_header();
@@ -184,7 +188,7 @@ impl Work {
     }
 
     /// Each slot once, whoever uses it. Those who live on keep their last one, and get no other.
-    fn finish(mut self) {
+    fn finish(&mut self) {
         self.shared.close();
         let mut kept = false;
         for slot in 0..self.shared.slots() {
@@ -223,5 +227,127 @@ fn block_file_size_signal() {
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, libc::SIGXFSZ);
         libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Room;
+    use super::*;
+    use crate::file::{kind, CHUNK_MIN};
+    use crate::progress::Progress;
+    use crate::trace::Trace;
+
+    struct Place {
+        output: NewFile,
+        work: Work,
+        _directory: tempfile::TempDir,
+    }
+
+    fn place(slots: u64) -> Place {
+        let directory = tempfile::tempdir().expect("a directory");
+        let room = Room { max_size: 1 << 20, overwrite: None, shared: Some(1 << 18) };
+        let output = NewFile::create(Some(&directory.path().join("x")), room, "").expect("created");
+        assert_eq!(output.header().chunk_size, CHUNK_MIN);
+        let buffer = slots * u64::from(CHUNK_MIN);
+        let shared = Shared::create_in(directory.path(), output.header(), buffer);
+        let work = Work {
+            shared: Arc::new(shared.expect("shared")),
+            output: output.file().try_clone().expect("a file"),
+            name: "x".to_owned(),
+            chunk_size: CHUNK_MIN.into(),
+            chunks: 0,
+            uncopied: 0,
+            replaced: HashSet::new(),
+            failed: false,
+        };
+        Place { output, work, _directory: directory }
+    }
+
+    fn dead_process() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().expect("run");
+        child.wait().expect("ended");
+        child.id()
+    }
+
+    fn events(place: &Place) -> (usize, u64, u64) {
+        let trace = Trace::open(place.output.path(), &mut Progress::silent()).expect("opened");
+        assert_eq!((trace.flaws.missing_chunks, trace.flaws.damaged_chunks), (0, 0));
+        (trace.chunks.len(), trace.events + trace.flaws.strange_records, trace.lost)
+    }
+
+    /// A chunk of one process with so many events.
+    fn write(shared: &Shared, slot: u64, pid: u32, image: u64, count: u64) {
+        let word = |kind: u8, words: u64| u64::from(kind) | words << 8 | 5 << 16;
+        let mut words =
+            vec![word(kind::CONTEXT, 4), u64::from(pid) << 32 | u64::from(pid), 5, image];
+        for event in 0..count {
+            words.extend([word(kind::FIRST_EVENT, 2), event]);
+        }
+        shared.write_as_a_process_does(slot, pid, image, &words);
+    }
+
+    #[test]
+    fn full_slots_are_copied_and_given_back() {
+        let mut place = place(8);
+        let me = std::process::id();
+        for round in 0..10 {
+            for slot in 0..4 {
+                write(&place.work.shared, slot, me, 7, 10);
+            }
+            // The last one is still written to.
+            for slot in 0..3 {
+                place.work.shared.leave_as_a_process_does(slot);
+            }
+            assert_eq!(place.work.copy_full(), 3);
+            assert_eq!(place.work.copy_dead(), 0);
+            place.work.renew_header();
+            let state = |slot| place.work.shared.look(slot).expect("begun").state;
+            assert_eq!([0, 2, 3].map(state), [State::Free, State::Free, State::InUse]);
+            assert_eq!(events(&place), ((round + 1) * 3, (round as u64 + 1) * 30, 0));
+        }
+        place.work.finish();
+        let trace = Trace::open(place.output.path(), &mut Progress::silent()).expect("opened");
+        assert_eq!((trace.chunks.len(), trace.header.chunks), (31, 31));
+        let length = std::fs::metadata(place.output.path()).expect("there").len();
+        assert_eq!(length, HEADER_SIZE + 31 * u64::from(CHUNK_MIN));
+    }
+
+    #[test]
+    fn what_dead_processes_and_replaced_images_have_in_use_is_copied() {
+        let mut place = place(8);
+        let (me, dead) = (std::process::id(), dead_process());
+        write(&place.work.shared, 0, dead, 1, 5);
+        write(&place.work.shared, 1, me, 2, 5);
+        write(&place.work.shared, 2, me, 3, 5);
+        assert_eq!(place.work.copy_dead(), 1);
+        place.work.shared.replaces_as_a_process_does(2, 2);
+        assert_eq!(place.work.copy_dead() + place.work.copy_dead(), 1);
+        assert_eq!(place.work.shared.look(2).expect("begun").state, State::InUse);
+        // Empty ones make no chunk.
+        write(&place.work.shared, 0, dead, 1, 0);
+        place.work.shared.empty_as_a_process_does(0);
+        assert_eq!(place.work.copy_dead(), 1);
+        place.work.renew_header();
+        assert_eq!(events(&place), (2, 10, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted() {
+        let mut place = place(8);
+        write(&place.work.shared, 0, dead_process(), 1, 5);
+        assert_eq!(place.work.copy_dead(), 1);
+        let file = std::mem::replace(
+            &mut place.work.output,
+            File::open("/dev/null").expect("a file that cannot be written to"),
+        );
+        for slot in 1..4 {
+            write(&place.work.shared, slot, std::process::id(), 1, 5);
+            place.work.shared.leave_as_a_process_does(slot);
+        }
+        assert_eq!(place.work.copy_full(), 0);
+        place.work.output = file;
+        place.work.finish();
+        assert_eq!(events(&place), (1, 5, 15));
     }
 }

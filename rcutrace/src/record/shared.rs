@@ -85,11 +85,14 @@ pub fn buffer(wanted: Option<u64>) -> Option<u64> {
     rustix::fs::access(&directory, rustix::fs::Access::WRITE_OK).ok()?;
     let fs = rustix::fs::statvfs(&directory).ok()?;
     let room = fs.f_bavail.saturating_mul(fs.f_frsize).min(available_memory());
-    match wanted {
-        _ if room < ROOM_MIN => None,
-        Some(wanted) => Some(wanted.min(room / 2)),
-        None => Some((room / 4).min(BUFFER_MAX)),
-    }
+    let buffer = match wanted {
+        _ if room < ROOM_MIN => return None,
+        Some(wanted) => wanted.min(room / 2),
+        None => (room / 4).min(BUFFER_MAX),
+    };
+    // Beyond it there would be a SIGXFSZ.
+    let longest = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+    Some(buffer.min(longest.unwrap_or(u64::MAX).saturating_sub(HEADER_SIZE)))
 }
 
 /// Of the machine and of our control groups, whose limits the pages count for.
@@ -137,7 +140,7 @@ impl Shared {
         Self::create_in(&directory()?, header, buffer).ok()
     }
 
-    fn create_in(directory: &Path, header: &Header, buffer: u64) -> io::Result<Self> {
+    pub(super) fn create_in(directory: &Path, header: &Header, buffer: u64) -> io::Result<Self> {
         let prefix = format!("rcutrace-{}-", user());
         remove_stale(directory, &prefix);
         let time = clock::now(Clock::Monotonic).realtime_ns;
@@ -155,7 +158,10 @@ impl Shared {
 
     fn fill(file: File, path: PathBuf, header: &Header, buffer: u64) -> io::Result<Self> {
         let chunk_size = u64::from(header.chunk_size);
-        let slots = (buffer / chunk_size).clamp(2, MOST_SLOTS);
+        let slots = (buffer / chunk_size).min(MOST_SLOTS);
+        if slots < 2 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let size = HEADER_SIZE + slots * chunk_size;
         let namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |it| it.ino());
         let mut bytes = header.to_bytes();
@@ -209,6 +215,15 @@ impl Shared {
     /// How many have been used at all.
     pub fn slots(&self) -> u64 {
         self.word(SLOTS).load(Ordering::Acquire).min(self.slot_limit())
+    }
+
+    /// How many could be handed out now.
+    pub fn available(&self) -> u64 {
+        let slots = self.slots();
+        let words = (0..slots.div_ceil(64)).map(|number| self.word(FREE_BITS + number * 8));
+        let free =
+            words.map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum::<u64>();
+        self.slot_limit() - slots + free
     }
 
     /// Events of threads that had no chunk.
@@ -341,5 +356,62 @@ impl Drop for Shared {
         let _ = std::fs::remove_file(&self.path);
         // SAFETY: nobody has a reference into it any more.
         unsafe { libc::munmap(self.map.cast(), self.size as usize) };
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    pub(super) fn write_as_a_process_does(&self, slot: u64, pid: u32, image: u64, words: &[u64]) {
+        let at = self.place(slot);
+        self.word(SLOTS).fetch_max(slot + 1, Ordering::Relaxed);
+        self.word(FREE_BITS + slot / 64 * 8).fetch_and(!(1 << (slot % 64)), Ordering::Acquire);
+        self.word(at + 8).store(image, Ordering::Relaxed);
+        self.half(at + 4).store(pid, Ordering::Relaxed);
+        self.half(at + 52).store(1, Ordering::Relaxed);
+        self.half(at + 48).store(0, Ordering::Release);
+        self.half(at).store(crate::file::CHUNK_MAGIC, Ordering::Release);
+        for (place, word) in (at + 64..).step_by(8).zip(words) {
+            self.word(place).store(*word, Ordering::Relaxed);
+        }
+        self.word(at + 16).store(64 + words.len() as u64 * 8, Ordering::Release);
+    }
+
+    pub(super) fn leave_as_a_process_does(&self, slot: u64) {
+        self.half(self.place(slot) + 48).store(1, Ordering::Release);
+        self.word(FULL_BITS + slot / 64 * 8).fetch_or(1 << (slot % 64), Ordering::Release);
+    }
+
+    pub(super) fn replaces_as_a_process_does(&self, slot: u64, before: u64) {
+        self.word(self.place(slot) + 56).store(before, Ordering::Relaxed);
+    }
+
+    pub(super) fn empty_as_a_process_does(&self, slot: u64) {
+        self.word(self.place(slot) + 16).store(64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_rcutrace_has_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let room = super::super::Room { max_size: 1 << 20, overwrite: None, shared: None };
+        let output = super::super::NewFile::create(Some(&directory.path().join("x")), room, "");
+        let output = output.expect("created");
+        let create = || Shared::create_in(directory.path(), output.header(), 1 << 20);
+        let living = create().expect("created");
+        let stale = directory.path().join(format!("rcutrace-{}-1-abc", user()));
+        let other = directory.path().join("rcutrace-x");
+        std::fs::write(&stale, "").expect("written");
+        std::fs::write(&other, "").expect("written");
+        let second = create().expect("created");
+        assert!(living.path().exists() && second.path().exists() && other.exists());
+        assert!(!stale.exists());
+        assert_eq!(std::fs::metadata(living.path()).expect("there").mode() & 0o777, 0o600);
+        let path = living.path().to_owned();
+        drop(living);
+        assert!(!path.exists());
     }
 }
