@@ -81,6 +81,15 @@ tell 'all events, or they are counted' "$(all_events)"
 tell 'through little memory' "$(all_events --buffer 1M)"
 tell 'directly' "$(RCUTRACE_SHM='' all_events)"
 
+little_address_space() {
+    "$rcutrace" heap -o trace -- bash -c 'ulimit -v 300000; exec ./calls 500000' 2> err
+    expect 7
+    opens
+    [ $(($(number events) + $(number lost))) -ge 2000000 ] && [ "$(number events)" -gt 100000 ] ||
+        echo "$(number events) events: $(cat err)"
+}
+tell 'where the file cannot be mapped as a whole' "$(little_address_space)"
+
 max_size() {
     all_events --max-size 4M
     [ "$(stat -c %s trace)" -le 4194304 ] && [ "$(number lost)" -gt 1000000 ] || echo "not full"

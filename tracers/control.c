@@ -6,6 +6,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -64,13 +65,44 @@ static void on_main_exit(void *unused)
     __atomic_store_n(&main_has_left, true, __ATOMIC_RELAXED);
 }
 
-/* Beside us there is only what is left of the main thread. */
+/* Whether a thread is ours, or RCU's: one that calls callbacks, the old arrays of probes. */
+static bool is_service(const char *tid)
+{
+    static const char *const names[] = {"rcutrace\n", "rcu_notrace\n", "rcu_tasks_trace\n"};
+    char path[64], name[32] = "";
+    ssize_t length;
+    int file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", tid);
+    file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return true; /* it has just ended */
+    length = read(file, name, sizeof(name) - 1);
+    close(file);
+    name[length > 0 ? length : 0] = 0;
+    for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (!strcmp(name, names[i]))
+            return true;
+    return false;
+}
+
+/* Beside us and those that serve us there is only what is left of the main thread. */
 static bool is_last_thread(void)
 {
-    struct stat tasks;
+    const struct dirent *entry;
+    bool last = true;
+    DIR *tasks;
 
-    return __atomic_load_n(&main_has_left, __ATOMIC_RELAXED) && !stat("/proc/self/task", &tasks) &&
-           tasks.st_nlink == 2 + 2;
+    if (!__atomic_load_n(&main_has_left, __ATOMIC_RELAXED))
+        return false;
+    tasks = opendir("/proc/self/task");
+    if (!tasks)
+        return false;
+    while (last && (entry = readdir(tasks)))
+        last = entry->d_name[0] == '.' || atoi(entry->d_name) == getpid() ||
+               is_service(entry->d_name);
+    closedir(tasks);
+    return last;
 }
 
 /* ---- the socket ------------------------------------------------------------------------------- */
@@ -389,7 +421,8 @@ static void *control(void *forked)
     pthread_mutex_lock(&recorder_lock);
     control_finish();
     pthread_mutex_unlock(&recorder_lock);
-    return NULL;
+    /* As the C library does for a process's last thread. RCU's thread would stay. */
+    exit(0);
 }
 
 /* With all signals blocked, which the thread inherits. Where no thread can be had, nobody answers;

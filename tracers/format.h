@@ -55,6 +55,7 @@ struct rcutrace_header {
     /* A bit for each slot; atomic. */
     uint64_t free[RCUTRACE_MOST_SLOTS / 64]; /* whoever clears it has the slot */
     uint64_t full[RCUTRACE_MOST_SLOTS / 64]; /* the drainer may want to look at it */
+    uint32_t asleep; /* atomic, a futex: 1 if the drainer is to be woken by the next bit in `full` */
 };
 
 struct rcutrace_chunk {

@@ -157,6 +157,7 @@ static uintptr_t map_chunk(const struct session *session, uint64_t index, uint64
 void session_leave_chunk(struct session *session, struct ring *ring)
 {
     struct rcutrace_chunk *chunk = (struct rcutrace_chunk *)ring->chunk;
+    uint32_t *asleep = &session->header->asleep;
     uint64_t index = ring->index;
 
     if (!chunk)
@@ -167,7 +168,11 @@ void session_leave_chunk(struct session *session, struct ring *ring)
         /* Release: `committed`. From here on it is the drainer's; the bit is only to say so. */
         __atomic_store_n(&chunk->state, RCUTRACE_FULL, __ATOMIC_RELEASE);
         __atomic_fetch_or(&session->header->full[index / 64], (uint64_t)1 << index % 64,
-                          __ATOMIC_RELEASE);
+                          __ATOMIC_SEQ_CST);
+        /* Pairs with the drainer, which stores this and then looks at `full`. */
+        if (__atomic_load_n(asleep, __ATOMIC_SEQ_CST) == 1 &&
+            __atomic_exchange_n(asleep, 0, __ATOMIC_RELAXED) == 1)
+            sys_futex_wake(asleep);
     }
     if (!in_window(session, (uintptr_t)chunk))
         sys_munmap(chunk, session->chunk_size);

@@ -117,6 +117,12 @@ static inline uint32_t sys_gettid(void)
     return (uint32_t)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
 }
 
+/* Wakes one waiter, of whatever process. */
+static inline void sys_futex_wake(uint32_t *word)
+{
+    sys_call(SYS_futex, (long)word, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
+}
+
 /* All of them; returns which were blocked. */
 static inline uint64_t sys_block_signals(void)
 {

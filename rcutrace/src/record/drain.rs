@@ -59,9 +59,9 @@ impl Drainer {
 
     /// Copies all that there is.
     pub fn finish(mut self) -> Result<()> {
-        self.over.store(true, Ordering::Release);
+        self.over.store(true, Ordering::SeqCst);
+        self.shared.wake();
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        thread.thread().unpark();
         thread.join().map_err(|_| Error::new("the thread that copies the events has panicked"))
     }
 }
@@ -101,7 +101,8 @@ impl Work {
             }
             wait = if copied > 0 { SOON } else { (wait * 2).min(late) };
             if copied < self.shared.slot_limit() / 8 {
-                std::thread::park_timeout(wait);
+                // While there is much to do, once for many slots.
+                self.shared.sleep(wait, wait > SOON, over);
             }
         }
         self.finish();

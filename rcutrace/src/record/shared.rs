@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{flock, FlockOperation};
 
@@ -30,6 +31,7 @@ const PID_NAMESPACE: u64 = 1128;
 const SLOTS: u64 = 1144;
 const FREE_BITS: u64 = 1152;
 const FULL_BITS: u64 = FREE_BITS + MOST_SLOTS / 8;
+const ASLEEP: u64 = FULL_BITS + MOST_SLOTS / 8;
 
 /// Whose a slot is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,6 +252,41 @@ impl Shared {
         }
         found.retain(|&slot| slot < self.slot_limit());
         found
+    }
+
+    /// Sleeps; until there is a full slot, if that shall end it.
+    pub fn sleep(&self, time: Duration, lightly: bool, over: &AtomicBool) {
+        let word = self.half(ASLEEP);
+        let value = if lightly { 1 } else { 2 };
+        // SeqCst: pairs with who sets a bit and then looks whether we sleep.
+        word.store(value, Ordering::SeqCst);
+        let full = (0..self.slots().div_ceil(64))
+            .any(|number| self.word(FULL_BITS + number * 8).load(Ordering::SeqCst) != 0);
+        if !(lightly && full || over.load(Ordering::SeqCst)) {
+            let time = libc::timespec {
+                tv_sec: time.as_secs() as libc::time_t,
+                tv_nsec: time.subsec_nanos().into(),
+            };
+            // SAFETY: a word in the mapping, which lives as long as we do.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    word.as_ptr(),
+                    libc::FUTEX_WAIT,
+                    value,
+                    &raw const time,
+                )
+            };
+        }
+        word.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends a sleep.
+    pub fn wake(&self) {
+        let word = self.half(ASLEEP);
+        word.store(0, Ordering::SeqCst);
+        // SAFETY: as above.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
     }
 
     /// None: it has not been begun.
