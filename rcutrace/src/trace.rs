@@ -115,7 +115,7 @@ pub struct Trace {
     pub events: u64,
     /// Events that were dropped.
     pub lost: u64,
-    /// The earliest and the latest time of a record, in ticks.
+    /// When the first process became known, or its first event came, and the latest time of a record, in ticks.
     pub span: (u64, u64),
     /// What is not as it should be.
     pub flaws: Flaws,
@@ -187,7 +187,7 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Time between the first record and the last, in ns.
+    /// How long the traced processes ran, from the first one's PROCESS record (or event) to the last record, in ns.
     pub fn duration_ns(&self) -> u64 {
         self.scale.duration(self.span.1.saturating_sub(self.span.0))
     }
@@ -274,7 +274,6 @@ impl Trace {
                             last_thread: thread,
                         })
                         .last_thread = thread;
-                    self.saw(time);
                     continue;
                 }
             }
@@ -283,7 +282,10 @@ impl Trace {
                 continue;
             };
             context.time = context.full_time(record.time);
-            self.saw(context.time);
+            self.span.1 = self.span.1.max(context.time);
+            if record.kind >= kind::FIRST_EVENT || record.kind == kind::PROCESS {
+                self.span.0 = self.span.0.min(context.time);
+            }
             if record.kind >= kind::FIRST_EVENT {
                 self.events += 1;
             } else {
@@ -293,11 +295,6 @@ impl Trace {
         self.flaws.damaged_chunks += u64::from(reader.damaged());
         self.chunks.extend(chunk);
         Ok(())
-    }
-
-    #[inline]
-    fn saw(&mut self, time: u64) {
-        self.span = (self.span.0.min(time), self.span.1.max(time));
     }
 
     /// What a CONTEXT record says; its image and thread are known from then on.

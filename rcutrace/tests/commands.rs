@@ -76,9 +76,40 @@ fn the_exit_status_is_the_commands() {
     assert_eq!(output.status.code(), Some(127));
     assert_eq!(text(&output.stderr), "rcutrace: no-such-command: command not found\n");
     assert_eq!(status(&["heap", "--", "/etc/passwd"]), Some(126));
-    assert_eq!(status(&["fd", "true"]), Some(125)); // its library is missing
     let left = std::fs::read_dir(place.directory.path()).expect("a directory").count();
     assert_eq!(left, 2, "temporary files are left");
+}
+
+#[test]
+fn a_library_that_is_missing_is_told_in_one_line_and_nothing_is_run() {
+    let place = Place::new();
+    let file = place.path("x.trace");
+    let name = file.to_str().expect("text");
+    let missing = |arguments: &[&str], library: &str| {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(125));
+        let directory = place.libraries.display();
+        let message =
+            format!("rcutrace: {library} is not in {directory} (RCUTRACE_LIBDIR says where)\n");
+        assert_eq!(text(&output.stderr), message);
+        assert_eq!(text(&output.stdout), "");
+        assert!(!file.exists());
+    };
+    missing(&["fd", "-o", name, "--", "echo", "run"], "librcutrace_fd.so");
+    missing(&["record", "-t", "heap,functions", "--", "echo", "run"], "librcutrace_functions.so");
+    missing(&["fd", "--detached", "--", "echo", "run"], "librcutrace_fd.so");
+    let nowhere = place.path("nowhere");
+    let output = place
+        .command(&["heap", "--", "echo", "run"])
+        .env("RCUTRACE_LIBDIR", &nowhere)
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(125));
+    assert_eq!(text(&output.stdout), "");
+    assert_eq!(
+        text(&output.stderr),
+        "rcutrace: RCUTRACE_LIBDIR: No such file or directory (os error 2)\n"
+    );
 }
 
 #[test]

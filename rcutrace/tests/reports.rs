@@ -276,6 +276,30 @@ fn files_that_are_never_closed_are_told() {
 }
 
 #[test]
+fn the_duration_is_that_of_the_processes() {
+    let mut writer = Writer::new();
+    // The file is older; a chunk may be begun before its process says what it is.
+    writer.chunk(100, 100, IMAGE, T - 800_000);
+    writer.thread_name("early", T - 700_000);
+    writer.process(100, IMAGE, 0, "start", "/bin/cmd", T);
+    writer.record(MALLOC, T + 100, &[0x1000, 1, 0x51]);
+    writer.exit(T + 5_000);
+    assert_eq!(writer.report()["trace"]["duration"], 5_000);
+    // Where the PROCESS record was written anew, over older ones, the events count.
+    let mut writer = started();
+    writer.record(MALLOC, 1_500_000, &[0x1000, 1, 0x51]);
+    writer.exit(T);
+    assert_eq!(writer.report()["trace"]["duration"], T - 1_500_000);
+}
+
+#[test]
+fn what_there_is_nothing_of_has_no_heading() {
+    let text = started().text(|_| ());
+    assert!(!text.contains("EVENTS") && !text.contains("By type"), "{text}");
+    assert_eq!(started().report()["events"], json!({"types": []}));
+}
+
+#[test]
 fn the_text_has_the_warning_before_the_numbers_and_what_top_leaves_out() {
     let mut writer = started();
     for number in 0..30 {

@@ -207,7 +207,11 @@ impl Table {
 }
 
 impl Report {
+    /// A report without anything has no heading either.
     fn write(&self, view: &View, out: &mut dyn Write) -> Result<()> {
+        if self.facts.is_empty() && self.tables.iter().all(|table| table.rows.is_empty()) {
+            return Ok(());
+        }
         writeln!(out, "\n{}", self.name.to_ascii_uppercase())?;
         let label = self.facts.iter().map(|fact| fact.label.len()).max().unwrap_or(0);
         let values: Vec<String> = self.facts.iter().map(|fact| fact.value.text()).collect();
