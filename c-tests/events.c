@@ -574,8 +574,8 @@ static void a_flag_that_the_handler_sets_is_cleared_by_the_report_alone(void)
     reports = stats().reports_by_section - reports;
     printf("    %d sections, %d IPIs here, %llu reports\n", ROUNDS, ipis_here,
            (unsigned long long)reports);
-    /* One a grace period at most (the probes' own callbacks have grace periods too). */
-    CHECK(ipis_here > 0 && (uint64_t)ipis_here <= stats().grace_periods);
+    /* None but those that a waiter sent. */
+    CHECK(ipis_here > 0 && (uint64_t)ipis_here <= stats().ipis);
     CHECK(reports >= ROUNDS / 2);
 }
 

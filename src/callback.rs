@@ -206,6 +206,8 @@ impl Callbacks {
         let role = &flavour.reader().role;
         if event::enabled::rcu_batch_start() {
             event::rcu_batch_start(flavour.name(), self.collected());
+            // Its probe may have forked behind our back.
+            fork::check();
         }
         let mut called = 0;
         self.lists.lock();

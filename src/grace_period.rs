@@ -70,6 +70,8 @@ impl Flavour {
     /// The same, in the process that this is. False in the child of a probe that forked: there nobody
     /// leads and nobody waits, and the caller starts over.
     fn synchronize_here(&self, urgency: Urgency) -> bool {
+        // A probe may just have forked behind our back.
+        fork::check();
         let process = fork::process();
         // The caller's updates come before the snapshot of the sequence: who finds the sequence
         // advanced relies on a grace period that began after them.

@@ -25,6 +25,7 @@
 
 bool control_wanted;
 unsigned control_toggle_ms;
+sigset_t control_mask;
 
 enum {
     HIGH_FD = 200,
@@ -68,20 +69,27 @@ static void on_main_exit(void *unused)
 /* Whether a thread is ours, or RCU's: one that calls callbacks, the old arrays of probes. */
 static bool is_service(const char *tid)
 {
-    static const char *const names[] = {"rcutrace\n", "rcu_notrace\n", "rcu_tasks_trace\n"};
-    char path[64], name[32] = "";
+    static const char *const names[] = {"(rcutrace) ", "(rcu_notrace) ", "(rcu_tasks_trace) "};
+    char path[64], text[128] = "";
+    const char *name;
     ssize_t length;
     int file;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", tid);
+    snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", tid);
     file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
-        return true; /* it has just ended */
-    length = read(file, name, sizeof(name) - 1);
+        return false; /* it has just ended, or there is no descriptor: the next look tells */
+    length = read(file, text, sizeof(text) - 1);
     close(file);
-    name[length > 0 ? length : 0] = 0;
-    for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
-        if (!strcmp(name, names[i]))
+    text[length > 0 ? length : 0] = 0;
+    /* The main thread is left over once nothing runs on it, not its destructors either. */
+    if (atoi(tid) == getpid()) {
+        name = strrchr(text, ')');
+        return name && (!strncmp(name, ") Z", 3) || !strncmp(name, ") X", 3));
+    }
+    name = strchr(text, '(');
+    for (unsigned i = 0; name && i < sizeof(names) / sizeof(*names); i++)
+        if (!strncmp(name, names[i], strlen(names[i])))
             return true;
     return false;
 }
@@ -90,6 +98,8 @@ static bool is_service(const char *tid)
 static bool is_last_thread(void)
 {
     const struct dirent *entry;
+    struct stat count;
+    nlink_t seen = 2;
     bool last = true;
     DIR *tasks;
 
@@ -99,10 +109,13 @@ static bool is_last_thread(void)
     if (!tasks)
         return false;
     while (last && (entry = readdir(tasks)))
-        last = entry->d_name[0] == '.' || atoi(entry->d_name) == getpid() ||
-               is_service(entry->d_name);
+        if (entry->d_name[0] != '.') {
+            last = is_service(entry->d_name);
+            seen++;
+        }
     closedir(tasks);
-    return last;
+    /* A listing may pass over threads while others end. */
+    return last && !stat("/proc/self/task", &count) && count.st_nlink == seen;
 }
 
 /* ---- the socket ------------------------------------------------------------------------------- */
@@ -422,6 +435,8 @@ static void *control(void *forked)
     control_finish();
     pthread_mutex_unlock(&recorder_lock);
     /* As the C library does for a process's last thread. RCU's thread would stay. */
+    rcutrace_end_own();
+    pthread_sigmask(SIG_SETMASK, &control_mask, NULL);
     exit(0);
 }
 

@@ -24,7 +24,12 @@ enum { RCUTRACE_CLOCK_TSC, RCUTRACE_CLOCK_MONOTONIC };
 /* A header's flags: somebody copies its chunks away and has them used again; nobody does any more. */
 enum { RCUTRACE_DRAINED = 1, RCUTRACE_CLOSED = 2 };
 /* A chunk's states, in a drained file. */
-enum { RCUTRACE_IN_USE, RCUTRACE_FULL, RCUTRACE_FREE };
+enum {
+    RCUTRACE_IN_USE,
+    RCUTRACE_FULL,
+    RCUTRACE_FREE,
+    RCUTRACE_KEPT, /* overwrite mode: it describes an image, so it is not begun anew */
+};
 
 /* One moment, on three clocks. */
 struct rcutrace_moment {
@@ -66,8 +71,8 @@ struct rcutrace_chunk {
     uint64_t round;     /* overwrite: how often it was begun anew */
     uint64_t next_index; /* overwrite: the chunk that its thread goes on in, the last one the first again */
     uint64_t allocated; /* the writer's: how much of it has room on the disk; its last page has as well */
+    uint32_t state;     /* drained: atomic; overwrite: RCUTRACE_KEPT or 0 */
     /* Drained: */
-    uint32_t state;     /* atomic */
     uint32_t reachable; /* its pid is one in the drainer's namespace */
     uint64_t before;    /* the image that called exec to become this one; 0: none */
 };

@@ -165,6 +165,10 @@ static void read_own_names(void)
             process.arguments[i] = ' ';
 }
 
+/* Defined where a tracer is loaded: see main.c. */
+extern const char rcutrace_tells_of_main __attribute__((weak));
+static bool control_is_due;
+
 /* ---- fork ------------------------------------------------------------------------------------ */
 
 static __thread bool locked_for_fork;
@@ -201,8 +205,11 @@ static void in_child(void)
         __atomic_store_n(process_generation, BEGINNING, __ATOMIC_RELEASE);
         begin_child();
     }
-    if (follow)
+    /* Before main() there is none yet. */
+    if (follow && !control_is_due) {
+        control_mask = before.signals;
         control_after_fork();
+    }
     own_end(&before);
 }
 
@@ -289,10 +296,6 @@ static void start_at_once(void)
 
 /* ---- start and exit -------------------------------------------------------------------------- */
 
-/* Defined where a tracer is loaded: see main.c. */
-extern const char rcutrace_tells_of_main __attribute__((weak));
-static bool control_is_due;
-
 __attribute__((constructor)) static void start(void)
 {
     struct own before;
@@ -307,6 +310,7 @@ __attribute__((constructor)) static void start(void)
     }
     sys_madvise(process_generation, 4096, MADV_WIPEONFORK);
     process_renew_generation();
+    control_mask = before.signals;
     begin_image();
     /* A program that runs with another's rights is not traced. */
     if (getauxval(AT_SECURE)) {
@@ -345,6 +349,7 @@ EXPORT void rcutrace_main(void)
         return;
     control_is_due = false;
     own_begin(&before);
+    control_mask = before.signals;
     control_start();
     own_end(&before);
 }

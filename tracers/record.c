@@ -450,6 +450,17 @@ void record_announce(void)
     record_own(RCUTRACE_THREAD, &piece, 1);
 }
 
+/* What readers cannot do without stays, in overwrite mode too. By the writer of a record, before its commit. */
+static void keep(void)
+{
+    const struct rcutrace_thread *thread = &rcutrace_thread;
+    uint32_t ring = thread->transient ? thread->transient : thread->ring;
+    struct session *session = rcu_dereference(session_current);
+
+    if (session && session->serial == thread->session && ring)
+        session_keep_chunk(session, &session->ring[ring - 1]);
+}
+
 void record_own(unsigned type, const struct piece *pieces, unsigned count)
 {
     const struct rcutrace_event event = {NULL, (uint8_t)type};
@@ -479,6 +490,8 @@ void record_own(unsigned type, const struct piece *pieces, unsigned count)
         /* Each ends with a string, which is ended though it be cut. */
         if (type != RCUTRACE_EXIT && type != RCUTRACE_THREAD)
             ((char *)payload)[size - 1] = 0;
+        if (type == RCUTRACE_PROCESS || type == RCUTRACE_MAP || type == RCUTRACE_TYPE)
+            keep();
         rcutrace_commit(payload);
     }
     rcu_read_unlock_notrace();

@@ -44,7 +44,7 @@ struct ring {
     uintptr_t chunk;      /* mapped; 0: none */
     uintptr_t next, end;  /* nobody's: where to go on, and where the populated part ends */
     uint64_t index;       /* the chunk's in the file */
-    uint32_t chunks;      /* overwrite: how many it has */
+    uint32_t chunks;      /* overwrite: how many it has that are not kept */
     uint32_t tid;         /* the last CONTEXT's */
     uint32_t pending;     /* bytes that a passing writer has reserved */
     uint32_t below;       /* on a stack: the next one's number, from 1 */
@@ -85,6 +85,8 @@ void session_after_fork(void);
 /* Whether it is worth asking for one: cheap. */
 bool session_may_have_chunk(const struct session *session, const struct ring *ring);
 /* The ring's next chunk, mapped and empty. False: there is none. In a section, with all signals blocked. */
+/* Overwrite mode: the chunk that the ring is in is not begun anew. By the ring's writer. */
+void session_keep_chunk(const struct session *session, struct ring *ring);
 bool session_next_chunk(struct session *session, struct ring *ring);
 /* Lets the ring's chunk go, if it has one. What stands in it is complete. Any context. */
 void session_leave_chunk(struct session *session, struct ring *ring);
@@ -177,6 +179,7 @@ void tracers_status(char *text, size_t size);
 /* ---- control --------------------------------------------------------------------------------- */
 
 extern bool control_wanted;
+extern sigset_t control_mask; /* the program's, for its exit handlers if our thread is the last */
 extern unsigned control_toggle_ms;
 void control_start(void);
 void control_after_fork(void);

@@ -403,19 +403,37 @@ static bool next_slot(struct session *session, struct ring *ring)
 
 /* ---- the next chunk -------------------------------------------------------------------------- */
 
+void session_keep_chunk(const struct session *session, struct ring *ring)
+{
+    struct rcutrace_chunk *chunk = (struct rcutrace_chunk *)ring->chunk;
+
+    if (session->mode == RCUTRACE_OVERWRITE && chunk->state != RCUTRACE_KEPT) {
+        chunk->state = RCUTRACE_KEPT;
+        ring->chunks--;
+    }
+}
+
+/* The ring has two chunks at least that are not kept. */
 static bool reuse_oldest(struct session *session, struct ring *ring)
 {
-    struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk;
+    struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk = NULL;
     uint64_t index;
 
     if (!old)
         return false;
     index = old->next_index;
-    if (index >= __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED))
-        return false;
-    chunk = (struct rcutrace_chunk *)map_chunk(session, index, 0);
-    if (!chunk)
-        return false;
+    do {
+        if (chunk) {
+            index = chunk->next_index;
+            sys_munmap(chunk, session->chunk_size);
+        }
+        if (index == ring->index ||
+            index >= __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED))
+            return false;
+        chunk = (struct rcutrace_chunk *)map_chunk(session, index, 0);
+        if (!chunk)
+            return false;
+    } while (chunk->state == RCUTRACE_KEPT);
     __atomic_store_n(&chunk->committed, RCUTRACE_CHUNK_HEADER, __ATOMIC_RELEASE);
     __atomic_store_n(&chunk->round, chunk->round + 1, __ATOMIC_RELEASE);
     replace_chunk(session, ring, (uintptr_t)chunk, index);

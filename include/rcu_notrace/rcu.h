@@ -29,8 +29,10 @@
  *   rcu_read_lock, rcu_read_unlock,          yes      yes           no         no: its probes decide
  *   rcu_dereference_check                                                      for themselves
  *
- * Not together with liburcu's headers that give these names another meaning: then this declares the
- * tracepoints alone.
+ * Probes of rcu_read_lock, rcu_read_unlock, rcu_dereference, rcu_callback and rcu_kvfree_callback run where
+ * their caller is, in a signal handler or under malloc's locks perhaps: there they must not allocate.
+ *
+ * Not in files that include liburcu's headers, which give these names another meaning.
  */
 #ifndef RCU_NOTRACE_RCU_H
 #define RCU_NOTRACE_RCU_H

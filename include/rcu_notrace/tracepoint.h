@@ -216,7 +216,8 @@ rcu_notrace_module_ends(void)
  *
  * tracepoint_probe_register_prio: the higher `prio` runs earlier; TRACEPOINT_DEFAULT_PRIO otherwise.
  * Returns 0, or -EINVAL (no function), -EEXIST (this function with these data is registered), -ENOMEM,
- * -EPERM (code was patched when the program started, and may not be any more; nothing is enabled), or what
+ * -EPERM (code was patched when the program started, and may not be any more; nothing is enabled, but the probe may have
+ * been called meanwhile: its data stay until tracepoint_synchronize_unregister() has returned), or what
  * regfunc returned;
  * -EINVAL, -EEXIST and -EPERM with a message.
  *

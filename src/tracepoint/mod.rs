@@ -389,7 +389,10 @@ pub fn release() {
 pub fn after_fork() {
     let holder = HOLDER.load(Relaxed);
     let is_mine = holder == this_thread();
-    TORN.store(holder != NOBODY && holder & FORK == 0 && !is_mine, SeqCst);
+    // A parent that was torn itself, and not mended since, leaves it so.
+    if holder != NOBODY && holder & FORK == 0 && !is_mine {
+        TORN.store(true, SeqCst);
+    }
     if !is_mine {
         HOLDER.store(NOBODY, Relaxed);
     }
