@@ -65,15 +65,4 @@ static int attach(void)
     return error;
 }
 
-static struct rcutrace_tracer tracer = {
-    .name = "fd",
-    .events = events,
-    .event_count = EVENTS,
-    .attach = attach,
-    .detach = detach,
-};
-
-__attribute__((constructor)) static void add(void)
-{
-    rcutrace_add_tracer(&tracer);
-}
+RCUTRACE_TRACER("fd");

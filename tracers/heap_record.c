@@ -133,15 +133,4 @@ static int attach(void)
     return error;
 }
 
-static struct rcutrace_tracer tracer = {
-    .name = "heap",
-    .events = events,
-    .event_count = EVENTS,
-    .attach = attach,
-    .detach = detach,
-};
-
-__attribute__((constructor)) static void add(void)
-{
-    rcutrace_add_tracer(&tracer);
-}
+RCUTRACE_TRACER("heap");

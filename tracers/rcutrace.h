@@ -188,4 +188,22 @@ RCUTRACE_INLINE void rcutrace_commit(uint64_t *payload)
     } while (RCUTRACE_UNLIKELY(*next != end) && *committed == end);
 }
 
+/*
+ * A tracer by its name, from a file's own events[EVENTS], attach() and detach(): makes it known before
+ * main().
+ */
+#define RCUTRACE_TRACER(tracer_name) \
+    static struct rcutrace_tracer tracer = { \
+        .name = tracer_name, \
+        .events = events, \
+        .event_count = EVENTS, \
+        .attach = attach, \
+        .detach = detach, \
+    }; \
+    __attribute__((constructor)) static void add(void) \
+    { \
+        rcutrace_add_tracer(&tracer); \
+    } \
+    struct rcutrace_tracer
+
 #endif
