@@ -253,8 +253,13 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 .PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
-check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
+check: built check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
+
+# Tests run one after another; what they need is built by all processors.
+.PHONY: built
+built: | tools
+	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" all tests
 
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)c-tests/headers.sh
@@ -280,7 +285,7 @@ check-tracers: all
 	$(Q)c-tests/drained.sh $(B)
 
 check-record: $(B)/c-tests/record
-	$(Q)for mode in auto signal membarrier; do \
+	$(Q)for mode in auto signal; do \
 		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
 # Builds that lack one safeguard each; the tests must notice.
@@ -289,6 +294,7 @@ check-broken: tests
 
 # All tests in all ways, and the storms much longer.
 check-long: check
+	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
 
 # The committed copy of what cbindgen generates.

@@ -158,6 +158,12 @@ uses() { # compiler, language, standard
 
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
+    if command -v "$c" >/dev/null; then
+        for standard in gnu99 c11; do uses "$c" c $standard; done
+    fi
+    if command -v "$cxx" >/dev/null; then
+        for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
+    fi
     for header in $headers; do
         if command -v "$c" >/dev/null; then
             for standard in c99 c11 gnu17; do
@@ -168,7 +174,6 @@ for pair in gcc:g++ clang:clang++; do
                 case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$c" c $standard $header "${usdt[@]}" -DRCU_NOTRACE_NO_JUMP_LABELS ;; esac
             done
-            for standard in gnu99 c11; do uses "$c" c $standard; done
         else
             echo "ok headers: SKIP, $c is missing (apt-get install $c)"
             skipped=$((skipped + 1))
@@ -180,7 +185,6 @@ for pair in gcc:g++ clang:clang++; do
                 case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$cxx" c++ $standard $header "${usdt[@]}" ;; esac
             done
-            for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
         else
             echo "ok headers: SKIP, $cxx is missing (apt-get install $cxx)"
             skipped=$((skipped + 1))
