@@ -10,26 +10,39 @@
  *   rcu_read_lock_notrace, rcu_read_unlock_notrace,
  *   rcu_read_lock_trace, rcu_read_unlock_trace,
  *   rcu_read_lock_held, rcu_read_lock_trace_held,
- *   rcu_dereference, rcu_assign_pointer,
- *   rcu_xchg_pointer, rcu_cmpxchg_pointer         yes       yes               no         no
- *   get_state_, start_poll_, poll_state_synchronize_rcu
- *     and their _expedited and _full forms        yes       yes               no         no
+ *   rcu_dereference, rcu_access_pointer,
+ *   rcu_assign_pointer, rcu_xchg_pointer,
+ *   rcu_cmpxchg_pointer                           yes       yes               no         no
+ *   get_state_synchronize_rcu,
+ *   start_poll_synchronize_rcu,
+ *   start_poll_synchronize_rcu_expedited,
+ *   poll_state_synchronize_rcu,
+ *   get_completed_synchronize_rcu,
+ *   same_state_synchronize_rcu; and their _full   yes       yes               no         no
  *   call_rcu, call_rcu_tasks_trace, free_rcu      yes       yes               no         no (3)
- *   rcu_notrace_get_ipi_mode, _get_stats,
+ *   rcu_notrace_get_ipi_mode,
+ *   rcu_notrace_get_stats,
  *   rcu_tasks_trace_get_stats                     yes (1)   yes (1)           no         no
- *   rcu_notrace_set_ipi_mode, _set_exit_policy,
- *   _set_stall_ms, _set_stall_handler             no        no                no         no
+ *   rcu_notrace_set_ipi_mode,
+ *   rcu_notrace_set_exit_policy,
+ *   rcu_notrace_set_stall_ms,
+ *   rcu_notrace_set_stall_handler                 no        no                no         no
  *   rcu_register_thread, rcu_notrace_start_worker no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
- *   synchronize_rcu, cond_synchronize_rcu, their
- *   _expedited and _full forms, rcu_barrier,
+ *   synchronize_rcu, synchronize_rcu_expedited,
+ *   cond_synchronize_rcu,
+ *   cond_synchronize_rcu_expedited, rcu_barrier,
  *   synchronize_rcu_tasks_trace,
- *   rcu_barrier_tasks_trace                       no        no                may (4)    yes
+ *   rcu_barrier_tasks_trace; and their _full      no        no                may (4)    yes
  *
  *   (1) once the library has started: its constructor ran, or a thread waited or registered
  *   (2) for another thread's scan of the registered threads, microseconds
  *   (3) but a caller that floods sleeps for at most 0.1 s in a thousand calls: see call_rcu
  *   (4) when callbacks wait and their worker thread is to be created
+ *
+ * tests/closure.rs reads this table and its likes: whatever the library exports that no line has with a
+ * `no` in the first column is audited for signal handlers. Calls of the library are made by the GOT, not by
+ * the PLT, whose lazy binding runs the dynamic loader; clang must be told so (-fno-plt, or -Wl,-z,now).
  *
  * Compile-time switches, before this header is included:
  *   RCU_NOTRACE_STATIC     librcu_notrace.a is linked into the very executable that this code
@@ -76,16 +89,6 @@ extern "C" {
  * -fpatchable-function-entry) finds a function here to hook. */
 #define RCU_NOTRACE_INLINE \
     static inline __attribute__((always_inline, no_instrument_function, unused))
-
-#if defined(__has_attribute)
-#if __has_attribute(noplt)
-/* Lazy binding runs the dynamic loader, which is not async-signal-safe. */
-#define RCU_NOTRACE_NOPLT __attribute__((noplt))
-#endif
-#endif
-#ifndef RCU_NOTRACE_NOPLT
-#define RCU_NOTRACE_NOPLT
-#endif
 
 #ifdef RCU_NOTRACE_STATIC
 #define RCU_NOTRACE_TLS __attribute__((tls_model("local-exec")))

@@ -20,13 +20,20 @@ static STATE: AtomicU8 = AtomicU8::new(NOT);
 /// Starts the library if nobody has, and sees whether this is a forked child.
 #[inline]
 pub fn ensure() {
-    if STATE.load(Acquire) != STARTED {
-        start();
-    }
+    ensure_started();
     fork::check();
 }
 
+/// Starts the library if nobody has. Signal handlers may ask for what is true in any child.
+#[inline]
+pub fn ensure_started() {
+    if STATE.load(Acquire) != STARTED {
+        start();
+    }
+}
+
 #[cold]
+#[inline(never)]
 fn start() {
     if STATE.compare_exchange(NOT, STARTING, Acquire, Relaxed).is_ok() {
         fork::start();

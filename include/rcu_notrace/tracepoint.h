@@ -37,10 +37,18 @@
  *                                            signal   under locks   allocates  blocks
  *                                            handler
  *   trace_NAME, trace_NAME_enabled           yes      yes           no         no
- *   register_trace_NAME, _prio               no       no            yes        yes: microseconds, a lock
- *   unregister_trace_NAME                    no       no            if it can  the same
- *   tracepoint_synchronize_unregister        as synchronize_rcu()
- *   for_each_tracepoint, find_tracepoint     no       no            no         the lock
+ *   register_trace_NAME,
+ *   register_trace_prio_NAME,
+ *   tracepoint_probe_register,
+ *   tracepoint_probe_register_prio,
+ *   rcu_notrace_module_coming                no       no            yes        microseconds, a lock
+ *   unregister_trace_NAME,
+ *   tracepoint_probe_unregister,
+ *   rcu_notrace_module_going                 no       no            if it can  the same
+ *   tracepoint_synchronize_unregister        no       no            may        as synchronize_rcu()
+ *   for_each_tracepoint,
+ *   rcu_notrace_find_tracepoint,
+ *   rcu_notrace_get_tracepoint_stats         no       no            no         the lock
  *
  * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
  * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint, dlopen and
