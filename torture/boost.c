@@ -6,6 +6,7 @@
 #include "torture.h"
 
 #include <sched.h>
+#include <stdio.h>
 
 /* Well below the 0.95 s in a second that the kernel leaves to real-time threads. */
 enum { HOG_MS = 400, WORK_MS = 3, TRIES = 3 };
@@ -44,9 +45,29 @@ static void stay_here(void)
     sched_setaffinity(0, sizeof(set), &set);
 }
 
+/* What this thread is scheduled by now, loans included: -1 - priority, 20 without one; 0 if that is not known. */
+static long priority_now(void)
+{
+    char text[1024] = "", path[64];
+    const char *rest;
+    long priority = 0;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", (long)syscall(SYS_gettid));
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fgets(text, sizeof(text), file) && (rest = strrchr(text, ')')) != NULL &&
+        sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %*u %ld", &priority) != 1)
+        priority = 0;
+    fclose(file);
+    return priority;
+}
+
 static void *read_and_work(void *unused)
 {
     uint64_t end;
+    long after;
 
     stay_here();
     be(0);
@@ -58,6 +79,10 @@ static void *read_and_work(void *unused)
     while (now_ns() < end)
         ;
     rcu_read_unlock_notrace();
+    /* What was lent was given back there. */
+    after = priority_now();
+    if (after < 0)
+        failure("a reader is still lent priority %ld after its section", -1 - after);
     return unused;
 }
 

@@ -13,6 +13,7 @@
 enum { ELEMENTS = 4096 };
 
 static struct element elements[FLAVOURS][ELEMENTS];
+struct contended contended[CONTENDED];
 
 struct flavour flavours[FLAVOURS] = {
     {.name = "rcu_notrace",

@@ -213,16 +213,37 @@ static void fork_once(void)
 
 static char *const arguments[] = {(char *)(uintptr_t) "true", NULL};
 
-static void vfork_once(void)
+/* The child runs on its parent's stack and thread-local storage, and reads there: the thread's first sections may be
+ * the child's. They are all counted here. */
+static void *vfork_and_read(void *unused)
 {
-    pid_t pid = vfork();
+    pid_t pid;
 
+    tally_begin("vfork");
+    pid = vfork();
     if (!pid) {
+        for (unsigned n = below(8); n; n--)
+            for (unsigned f = 0; f < FLAVOURS; f++)
+                if (has(f))
+                    short_section(f);
         execve("/bin/true", arguments, environ);
         _exit(127);
     }
     cover(VFORKED);
+    for (int n = 0; n < TURNS; n++)
+        random_section();
     expect_success(pid, "a child of vfork");
+    for (int n = 0; n < TURNS; n++)
+        random_section();
+    tally_end();
+    return unused;
+}
+
+static void vfork_once(void)
+{
+    pthread_t thread = start(vfork_and_read, NULL);
+
+    pthread_join(thread, NULL);
 }
 
 static void spawn_once(void)

@@ -185,6 +185,8 @@ void random_section(void)
     int processor = 0;
     long preemptions = 0;
 
+    if (one_in(4))
+        fill_store_buffer();
     take(set);
     cover_set(0, set);
     for (unsigned f = 0; f < FLAVOURS; f++) {
@@ -311,6 +313,7 @@ void *reader(void *unused)
                 unlock(); \
             } \
             spin((unsigned)random & 1023); \
+            fill_store_buffer(); \
             lock(); \
             e = rcu_dereference(*current); \
             spin((unsigned)(random >> 32) & 1023); \

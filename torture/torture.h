@@ -309,6 +309,20 @@ static inline void element_judge(struct counts *c, unsigned flavour, struct elem
     bump(&c->pipe[flavour][pipe_count > RCU_TORTURE_PIPE_LEN ? RCU_TORTURE_PIPE_LEN : pipe_count]);
 }
 
+/* Stores that take long, because other processors store there too: what comes after them, the store of a lock for one,
+ * is late to be seen, and a grace period without its barrier looks too early. */
+enum { CONTENDED = 8 };
+struct contended {
+    _Alignas(64) atomic_uint word;
+};
+extern struct contended contended[CONTENDED];
+
+static inline void fill_store_buffer(void)
+{
+    for (int i = 0; i < CONTENDED; i++)
+        atomic_store_explicit(&contended[i].word, 1, memory_order_relaxed);
+}
+
 /* The cookie of this moment, of a flavour, and how many grace periods have passed since, whole or not. */
 uint64_t grace_periods_now(unsigned flavour);
 void batch_judge(struct counts *c, unsigned flavour, uint64_t before);

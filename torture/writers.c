@@ -248,6 +248,7 @@ void *updater(void *argument)
             beat("updating at full speed");
             stutter_wait();
         }
+        fill_store_buffer();
         if (fresh) {
             old = element_replace(f, fresh);
             bump(&counts()->updates);
