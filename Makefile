@@ -179,7 +179,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints
+	events tracepoints faults
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \

@@ -510,13 +510,14 @@ impl Flavour {
             if have_run() {
                 break;
             }
-            if !callbacks.worker.start(self) {
+            // A worker that sleeps cannot be woken where that is refused.
+            if !callbacks.worker.start(self) || futex::is_refused() {
                 self.advance();
                 continue;
             }
             callbacks.sleepers.fetch_add(1, SeqCst);
             callbacks.wake(true);
-            futex::wait(&callbacks.rounds, seen, 0);
+            futex::wait(&callbacks.rounds, seen, futex::LONGEST_SLEEP_NS);
             callbacks.sleepers.fetch_sub(1, SeqCst);
         }
         tell(c"End");

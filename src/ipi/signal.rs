@@ -101,6 +101,9 @@ pub fn is_handled() -> bool {
         let handled = install();
         INSTALLED.store(handled, Release);
         REFUSED.store(!handled, Relaxed);
+        if !handled {
+            bug::warn(&[b"rt_sigaction(2) is refused here: no IPIs; readers are flagged instead"]);
+        }
     }
     INSTALLING.unlock();
     INSTALLED.load(Relaxed)
