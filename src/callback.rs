@@ -21,6 +21,7 @@ use crate::chain::{Chain, Link};
 use crate::event;
 use crate::flavour::{self, Flavour};
 use crate::grace_period::{refuse_deadlock, Urgency};
+use crate::holdout;
 use crate::reader::{role, Reader};
 use crate::sys::futex::{self, Lock};
 use crate::worker::Worker;
@@ -510,6 +511,7 @@ impl Flavour {
             if have_run() {
                 break;
             }
+            holdout::warn_if_sleepless();
             // A worker that sleeps cannot be woken where that is refused.
             if !callbacks.worker.start(self) || futex::is_refused() {
                 self.advance();

@@ -161,7 +161,7 @@ impl Wait {
 }
 
 /// Says, once, that nobody can sleep.
-fn warn_if_sleepless() {
+pub fn warn_if_sleepless() {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if futex::is_refused() && !WARNED.swap(true, Relaxed) {
         bug::warn(&[b"futex(2) is refused here: waiting costs processor time"]);
