@@ -6,6 +6,7 @@
  */
 #include "inject.h"
 #include "test.h"
+#include "workload.h"
 
 #include <link.h>
 #include <sys/mount.h>
@@ -58,67 +59,7 @@ static bool has_call(const struct fault *fault, int call)
 
 /* ---- a program's life under that fault ------------------------------------------------------------------ */
 
-enum { ALIVE = 0x600d600d, POISON = 0x5eadbeef, OBJECTS = 64, CALLBACKS = 64, UPDATES = 30 };
-
-static struct {
-    atomic_uint a, b;
-} objects[OBJECTS], *shared_object = objects;
-static atomic_bool stop, hold, held, leave;
-static atomic_int ready;
-static atomic_ulong sections, poisoned;
-
-static void read_once(unsigned spin, unsigned us)
-{
-    rcu_read_lock_notrace();
-    __typeof__(shared_object) seen = rcu_dereference(shared_object);
-    if (atomic_load_explicit(&seen->a, memory_order_relaxed) != ALIVE)
-        poisoned++;
-    while (spin--)
-        __asm__ volatile("" ::: "memory");
-    if (us)
-        usleep(us);
-    if (atomic_load_explicit(&seen->b, memory_order_relaxed) != ALIVE)
-        poisoned++;
-    rcu_read_unlock_notrace();
-}
-
-static void *read_shortly(void *unused)
-{
-    unsigned long count = 0;
-
-    ready++;
-    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
-        read_once((unsigned)(count * 7 % 256), 0);
-        /* Else it would keep others from two processors. */
-        if (++count % 4096 == 0)
-            usleep(500);
-    }
-    sections += count;
-    return unused;
-}
-
-static void *read_at_length(void *unused)
-{
-    unsigned long count = 0;
-
-    ready++;
-    while (!stop) {
-        read_once(0, 1000);
-        usleep(100);
-        count++;
-    }
-    sections += count;
-    return unused;
-}
-
-static void *be_idle(void *unused)
-{
-    rcu_register_thread();
-    ready++;
-    while (!stop)
-        usleep(1000);
-    return unused;
-}
+static atomic_bool hold, held, leave;
 
 /* In a section when the fault comes. */
 static void *hold_a_section(void *unused)
@@ -152,38 +93,6 @@ static void *end_under_it(void *unused)
     return unused;
 }
 
-struct counted {
-    struct rcu_head head;
-    atomic_int calls;
-};
-
-static struct counted counted[CALLBACKS];
-
-static void called(struct rcu_head *head)
-{
-    ((struct counted *)head)->calls++;
-}
-
-static void check_callbacks(void)
-{
-    for (int i = 0; i < CALLBACKS; i++)
-        call_rcu(&counted[i].head, called);
-    rcu_barrier();
-    for (int i = 0; i < CALLBACKS; i++)
-        CHECK(counted[i].calls == 1);
-}
-
-static void update(void)
-{
-    static unsigned next;
-    __typeof__(shared_object) fresh = &objects[++next % OBJECTS], old;
-
-    fresh->a = fresh->b = ALIVE;
-    old = rcu_xchg_pointer(&shared_object, fresh);
-    synchronize_rcu();
-    old->a = old->b = POISON;
-}
-
 static void *one_stack(size_t size)
 {
     void *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -210,7 +119,7 @@ static void go_on_in_a_child(void)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == PASS);
 }
 
-enum { STACK = 256 << 10 };
+enum { STACK = 256 << 10, UPDATES = 30 };
 
 static void work_under(const struct fault *fault, int error, bool from_start)
 {
@@ -225,8 +134,7 @@ static void work_under(const struct fault *fault, int error, bool from_start)
 
     /* What the test itself does is not to be refused. */
     inject_arm(false);
-    for (int i = 0; i < OBJECTS; i++)
-        objects[i].a = objects[i].b = ALIVE;
+    make_objects();
     for (size_t i = 0; i < COUNT(bodies); i++)
         thread = start(bodies[i], NULL);
     (void)thread;
@@ -818,8 +726,7 @@ static void work(void)
 
 static void have_readers(void)
 {
-    for (int i = 0; i < OBJECTS; i++)
-        objects[i].a = objects[i].b = ALIVE;
+    make_objects();
     start(read_shortly, NULL);
     start(read_at_length, NULL);
     start(be_idle, NULL);
