@@ -523,7 +523,10 @@ static void who_is_called_before_the_librarys_constructor_may_use_it(void)
     CHECK(crowd_chosen() == 1 && crowd_sections_of_a_resolver == 10);
     CHECK(crowd_first_sections == 10 && crowd_first_callbacks == 10 && crowd_first_waits == 1);
     CHECK(early_sections == 10);
-    /* Its barrier was for these as well: one queue. */
+    /* Which the C library had not read then. */
+    CHECK(!getenv("RCU_NOTRACE_IPI") ||
+          !strcmp(getenv("RCU_NOTRACE_IPI"), mode_names[rcu_notrace_get_ipi_mode()]));
+    rcu_barrier();
     CHECK(early_callbacks == 10);
     printf("    %u sections in a resolver, %u before constructors, %u in the first\n",
            crowd_sections_of_a_resolver, early_sections, crowd_first_sections);

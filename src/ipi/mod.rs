@@ -77,10 +77,14 @@ pub fn set_mode(wanted: Mode) -> bool {
     true
 }
 
-/// Reads the environment and registers with the kernel. Once.
+/// Registers with the kernel. Once.
 pub fn start() {
-    let available = membarrier::start();
-    signal::start(start::environment(c"RCU_NOTRACE_SIGNAL"));
+    membarrier::start();
+}
+
+/// Reads the environment.
+pub fn configure() {
+    signal::configure(start::environment(c"RCU_NOTRACE_SIGNAL"));
     if let Some(name) = start::environment(c"RCU_NOTRACE_IPI") {
         match Mode::from_name(name) {
             Some(wanted) => WANTED.store(wanted as u8, SeqCst),
@@ -90,7 +94,7 @@ pub fn start() {
                 b" is none of auto, signal, membarrier; using auto",
             ]),
         }
-        if name == b"membarrier" && !available {
+        if name == b"membarrier" && !membarrier::is_available() {
             warn_of_signals();
         }
     }

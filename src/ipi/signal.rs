@@ -28,10 +28,11 @@ pub fn number() -> i32 {
     NUMBER.load(Relaxed)
 }
 
-/// Takes the signal's name or number from the environment.
-pub fn start(wanted: Option<&[u8]>) {
+/// Takes the signal's name or number from the environment, unless one is in use by now.
+pub fn configure(wanted: Option<&[u8]>) {
     let Some(wanted) = wanted else { return };
     match parse(wanted) {
+        Some(_) if INSTALLED.load(Acquire) => {}
         Some(number) => NUMBER.store(number, Relaxed),
         None => bug::warn(&[
             b"RCU_NOTRACE_SIGNAL=",
