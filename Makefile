@@ -179,7 +179,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints
+	events tracepoints faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
@@ -206,6 +206,23 @@ $(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static: TEST_LIBS = $(tracepoi
 $(B)/c-tests/tracepoints.portable: TEST_LIBS = $(tracepoint_libs).portable.so
 $(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static $(B)/c-tests/tracepoints.portable \
 	$(B)/c-tests/tracepoints.fixed: $(TRACEPOINT_OBJECTS)
+
+# Shared objects whose constructors come first, or that come and go.
+build_crowd = $(CC) $(TEST_FLAGS) -fPIC -fvisibility=hidden -shared -o $@ $(filter %.c,$^)
+$(B)/c-tests/crowd_first%so: CROWD_FLAGS = -Wl,-z,initfirst
+$(B)/c-tests/crowd_%.portable.so: c-tests/crowd_%.c c-tests/crowd.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_crowd) -DRCU_NOTRACE_PORTABLE $(CROWD_FLAGS)
+$(B)/c-tests/crowd_%.so: c-tests/crowd_%.c c-tests/crowd.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_crowd) $(CROWD_FLAGS)
+crowd_libs = -Wl,-rpath,'$$ORIGIN' -rdynamic -ldl $(B)/c-tests/crowd_first
+$(B)/c-tests/crowd $(B)/c-tests/crowd.static: TEST_LIBS = $(crowd_libs).so
+$(B)/c-tests/crowd.portable: TEST_LIBS = $(crowd_libs).portable.so
+$(B)/c-tests/crowd $(B)/c-tests/crowd.static: $(B)/c-tests/crowd_first.so $(B)/c-tests/crowd_module.so
+$(B)/c-tests/crowd.portable: $(B)/c-tests/crowd_first.portable.so $(B)/c-tests/crowd_module.portable.so
 
 # Code that is not position-independent.
 $(B)/c-tests/tracepoints.fixed: c-tests/tracepoints.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
@@ -296,6 +313,11 @@ check-broken: tests
 check-long: check
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
+
+# Refused calls, hostile processes, masses: in the full numbers.
+.PHONY: check-faults-long
+check-faults-long: tests
+	$(Q)FAULTS_LONG=1 SCENARIO_SECONDS=600 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests faults hostile crowd
 
 # The committed copy of what cbindgen generates.
 abi:

@@ -12,7 +12,7 @@ output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 
 one() { # binary
-    timeout 300 "$1" >"$output" 2>&1
+    timeout "${TEST_SECONDS:-300}" "$1" >"$output" 2>&1
     local status=$?
     cat "$output"
     [ $status -lt 124 ] || { echo "not ok $1: ended with status $status"; failed=$((failed + 1)); }
@@ -38,10 +38,12 @@ if [ $# -gt 0 ]; then
 else
     reading="sections grace_periods life corners bad_use storm litmus"
     above="callbacks flavours polled stall unreachable"
-    run auto "" $reading $above boost urcu events tracepoints
+    # What is hostile to a process, and masses of whatever there is.
+    hostile="faults hostile"
+    run auto "" $reading $above boost urcu events tracepoints $hostile crowd
     run auto .static $reading
     run auto .portable $reading callbacks flavours polled
-    run signal "" $reading $above
+    run signal "" $reading $above $hostile
     run signal .portable $reading
     run membarrier "" $reading
 fi

@@ -98,6 +98,11 @@ pub fn status(tid: i32) -> Option<Status> {
     Some(status)
 }
 
+/// Whether there is such a thread, says a /proc that numbers threads as we do.
+pub fn lists(tid: i32) -> bool {
+    status(tid).is_some()
+}
+
 /// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.
 pub fn first_line(tid: i32, name: &[u8]) -> Option<Short> {
     let mut first = None;

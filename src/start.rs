@@ -5,7 +5,7 @@
 
 use core::ffi::CStr;
 use core::sync::atomic::{
-    AtomicU8,
+    AtomicBool, AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -40,13 +40,29 @@ fn start() {
         ipi::start();
         exit_hook::start();
         exit::start();
-        stall::start();
-        stats::start();
+        configure();
         STATE.store(STARTED, Release);
     }
     while STATE.load(Acquire) != STARTED {
         sys::sched_yield();
     }
+}
+
+/// Whether the environment was not there yet: the C library finds it in a constructor of its own, and somebody's
+/// came before that (`-z initfirst`, `.preinit_array`).
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Does as the environment says.
+fn configure() {
+    extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library's variable, which nobody changes while constructors run.
+    UNREAD.store(unsafe { environ }.is_null(), Relaxed);
+    ipi::configure();
+    exit::configure();
+    stall::configure();
+    stats::configure();
 }
 
 /// What the environment says; nothing in a program that runs with another's rights.
@@ -65,6 +81,9 @@ pub fn environment(name: &CStr) -> Option<&'static [u8]> {
 
 extern "C" fn constructor() {
     ensure();
+    if UNREAD.load(Relaxed) {
+        configure();
+    }
 }
 
 #[used]

@@ -28,10 +28,11 @@ pub fn number() -> i32 {
     NUMBER.load(Relaxed)
 }
 
-/// Takes the signal's name or number from the environment.
-pub fn start(wanted: Option<&[u8]>) {
+/// Takes the signal's name or number from the environment, unless one is in use by now.
+pub fn configure(wanted: Option<&[u8]>) {
     let Some(wanted) = wanted else { return };
     match parse(wanted) {
+        Some(_) if INSTALLED.load(Acquire) => {}
         Some(number) => NUMBER.store(number, Relaxed),
         None => bug::warn(&[
             b"RCU_NOTRACE_SIGNAL=",
@@ -101,6 +102,9 @@ pub fn is_handled() -> bool {
         let handled = install();
         INSTALLED.store(handled, Release);
         REFUSED.store(!handled, Relaxed);
+        if !handled {
+            bug::warn(&[b"rt_sigaction(2) is refused here: no IPIs; readers are flagged instead"]);
+        }
     }
     INSTALLING.unlock();
     INSTALLED.load(Relaxed)
