@@ -324,7 +324,7 @@ abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
 # ---- torture, models, preloading: each in its folder -------------------------------------------
-include torture/rules.mk formal/rules.mk preload/rules.mk
+include torture/rules.mk formal/rules.mk preload/rules.mk tests/audit/rules.mk
 
 # ---- benchmarks -------------------------------------------------------------------------------
 build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c

@@ -209,6 +209,7 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_signal_is_named_with_or_without_sig_or_by_its_number() {
@@ -222,6 +223,20 @@ mod tests {
     fn what_no_program_can_spare_is_refused() {
         for wanted in ["", "9", "SIGKILL", "11", "32", "33", "0", "65", "-1", "x", "99999999999"] {
             assert_eq!(parse(wanted.as_bytes()), None, "{wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_environments_give_a_signal_that_can_be_caught_or_none(
+            text in prop_oneof!["(SIG)?[A-Z0-9]{0,8}", "-?[0-9]{1,30}", ".{0,40}"],
+        ) {
+            if let Some(number) = parse(text.as_bytes()) {
+                prop_assert!((1..=64).contains(&number) && number != 32 && number != 33);
+                prop_assert!(![libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV].contains(&number));
+                let is_number = text.parse().is_ok_and(|wanted: i32| wanted == number);
+                prop_assert!(is_number || text.trim_start_matches("SIG").bytes().all(|b| b.is_ascii_alphanumeric()));
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ mod symbols;
 mod unwind;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use core::cell::UnsafeCell;
