@@ -309,8 +309,8 @@ static inline void element_judge(struct counts *c, unsigned flavour, struct elem
     bump(&c->pipe[flavour][pipe_count > RCU_TORTURE_PIPE_LEN ? RCU_TORTURE_PIPE_LEN : pipe_count]);
 }
 
-/* Stores that take long, because other processors store there too: what comes after them, the store of a lock for one,
- * is late to be seen, and a grace period without its barrier looks too early. */
+/* Stores that take long, because other processors store there too: what comes after them, the store of a lock for
+ * one, is late to be seen, and a grace period without its barrier looks too early. */
 enum { CONTENDED = 8 };
 struct contended {
     _Alignas(64) atomic_uint word;
