@@ -136,8 +136,8 @@ void summary_print(uint64_t elapsed_ns)
     printf("rcu-torture: total: sections %llu grace-periods %llu holdouts %llu ipis %llu rescues %llu "
            "callbacks %llu forks %llu threads %llu signals %llu\n",
            U(sections + children->sections), U(grace_periods + children->grace_periods), U(holdouts),
-           U(ipis), U(rescues), U(callbacks + children->callbacks), U(sum.cover[FORKED] + sum.cover[VFORKED] + sum.cover[SPAWNED]),
-           U(sum.cover[THREAD_RAN]), U(sum.signals));
+           U(ipis), U(rescues), U(callbacks + children->callbacks),
+           U(sum.cover[FORKED] + sum.cover[VFORKED] + sum.cover[SPAWNED]), U(sum.cover[THREAD_RAN]), U(sum.signals));
     fflush(stdout);
 }
 

@@ -144,7 +144,6 @@ struct tally {
     _Alignas(64) struct counts by[LEVELS];
     uint64_t random[LEVELS];
     volatile int handlers, waiting; /* how many handlers run; whether it waits for a grace period */
-    bool forking;                   /* no handler may queue callbacks */
     bool pinned;                    /* not to be shuffled */
     _Atomic uint64_t beat;
     _Atomic(const char *) phase;
@@ -362,7 +361,7 @@ bool mode_set(int mode);
 void stalls_begin(void);
 extern _Atomic uint64_t stall_reports, stall_reports_unasked, boost_tests, boost_failures;
 extern _Atomic uint64_t flood_most, flood_rate, barrier_attempts, barrier_successes;
-extern bool boost_is_permitted;
+/* NULL if it may be tested, or why not. */
 const char *boost_refused(void);
 
 /* ---- children (forks.c) -------------------------------------------------------------------------- */
