@@ -13,7 +13,6 @@ enum { HOG_MS = 400, WORK_MS = 3, TRIES = 3 };
 enum { HOG = 10, WAITER = 50, TESTER = 60 };
 
 _Atomic uint64_t boost_tests, boost_failures;
-bool boost_is_permitted;
 
 static atomic_bool inside, hogging, waited;
 static int processor;
@@ -25,14 +24,12 @@ static int be(int priority)
     return sched_setscheduler(0, priority ? SCHED_FIFO : SCHED_OTHER, &parameters) ? errno : 0;
 }
 
-/* NULL if it may be tested, or why not. */
 const char *boost_refused(void)
 {
     const int error = be(TESTER);
 
     if (!error)
         be(0);
-    boost_is_permitted = !error;
     return error ? strerror(error) : NULL;
 }
 

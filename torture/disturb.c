@@ -103,8 +103,11 @@ void *shuffler(void *unused)
 
 static _Atomic uint64_t probes_run;
 
+/* The probes' data: poison when nobody may be in a probe any more. */
+static atomic_uint probe_mark = ALIVE;
+
 /* A tracer's probe: it reads, by the notrace pair, wherever it is called. */
-static void probe(void)
+static void probe(const void *data)
 {
     struct flavour *f = &flavours[NOTRACE];
     unsigned pipe_count;
@@ -112,29 +115,32 @@ static void probe(void)
 
     rcu_read_lock_notrace();
     e = rcu_dereference(f->current);
+    spin(100);
     pipe_count = e->pipe_count;
     if (pipe_count > 1 || e->mark != ALIVE)
         element_is_bad(f, e, pipe_count);
     rcu_read_unlock_notrace();
+    if (data != &probe_mark || probe_mark != ALIVE)
+        failure("a probe is called with another's data, or after tracepoint_synchronize_unregister");
     atomic_fetch_add_explicit(&probes_run, 1, memory_order_relaxed);
 }
 
 static void on_lock(void *data, const void *caller)
 {
-    (void)data, (void)caller;
-    probe();
+    (void)caller;
+    probe(data);
 }
 
 static void on_grace_period(void *data, const char *name, unsigned long seq, const char *event)
 {
-    (void)data, (void)name, (void)seq, (void)event;
-    probe();
+    (void)name, (void)seq, (void)event;
+    probe(data);
 }
 
 static void on_callback(void *data, const char *name, struct rcu_head *head, long waiting)
 {
-    (void)data, (void)name, (void)head, (void)waiting;
-    probe();
+    (void)name, (void)head, (void)waiting;
+    probe(data);
 }
 
 void *prober(void *unused)
@@ -143,17 +149,20 @@ void *prober(void *unused)
         const uint64_t before = probes_run;
 
         beat("probing");
-        if (register_trace_rcu_read_lock(on_lock, NULL) || register_trace_rcu_read_unlock(on_lock, NULL) ||
-            register_trace_rcu_grace_period(on_grace_period, NULL) ||
-            register_trace_rcu_callback(on_callback, NULL))
+        probe_mark = ALIVE;
+        if (register_trace_rcu_read_lock(on_lock, &probe_mark) ||
+            register_trace_rcu_read_unlock(on_lock, &probe_mark) ||
+            register_trace_rcu_grace_period(on_grace_period, &probe_mark) ||
+            register_trace_rcu_callback(on_callback, &probe_mark))
             failure("a probe cannot be registered");
         rest_ms(5 + below(20));
-        if (unregister_trace_rcu_read_lock(on_lock, NULL) ||
-            unregister_trace_rcu_read_unlock(on_lock, NULL) ||
-            unregister_trace_rcu_grace_period(on_grace_period, NULL) ||
-            unregister_trace_rcu_callback(on_callback, NULL))
+        if (unregister_trace_rcu_read_lock(on_lock, &probe_mark) ||
+            unregister_trace_rcu_read_unlock(on_lock, &probe_mark) ||
+            unregister_trace_rcu_grace_period(on_grace_period, &probe_mark) ||
+            unregister_trace_rcu_callback(on_callback, &probe_mark))
             failure("a probe cannot be unregistered");
         tracepoint_synchronize_unregister();
+        probe_mark = POISON;
         if (probes_run != before)
             cover(PROBED);
         rest_ms(50 + below(300));

@@ -148,7 +148,6 @@ __attribute__((noreturn)) static void child(struct element *const *held)
         pthread_join(thread, NULL);
     for (unsigned f = 0; f < FLAVOURS; f++)
         after += counts()->sections[f];
-    /* Two turns of two flavours, and one more look each. */
     if (after - before < TURNS)
         failure("a child counts %llu sections", (unsigned long long)(after - before));
     children->sections += after - before + (threads ? TURNS : 0);
@@ -264,7 +263,6 @@ void *forker(void *unused)
     struct timers timers;
 
     timers_start(&timers);
-    mine->forking = true;
     while (!stopping()) {
         beat("forking");
         stutter_wait();

@@ -133,11 +133,11 @@ void summary_print(uint64_t elapsed_ns)
         printf(" %s %llu", cover_names[i], U(sum.cover[i]));
     printf("\n");
     /* What run.sh adds up. */
-    printf("rcu-torture: total: sections %llu grace-periods %llu holdouts %llu ipis %llu rescues %llu callbacks %llu forks %llu "
-           "threads %llu signals %llu\n",
-           U(sections + children->sections), U(grace_periods + children->grace_periods), U(holdouts), U(ipis), U(rescues),
-           U(callbacks + children->callbacks), U(sum.cover[FORKED] + sum.cover[VFORKED] + sum.cover[SPAWNED]),
-           U(sum.cover[THREAD_RAN]), U(sum.signals));
+    printf("rcu-torture: total: sections %llu grace-periods %llu holdouts %llu ipis %llu rescues %llu "
+           "callbacks %llu forks %llu threads %llu signals %llu\n",
+           U(sections + children->sections), U(grace_periods + children->grace_periods), U(holdouts),
+           U(ipis), U(rescues), U(callbacks + children->callbacks),
+           U(sum.cover[FORKED] + sum.cover[VFORKED] + sum.cover[SPAWNED]), U(sum.cover[THREAD_RAN]), U(sum.signals));
     fflush(stdout);
 }
 

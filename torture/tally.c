@@ -34,7 +34,7 @@ void tally_begin(const char *phase)
     pthread_mutex_unlock(&lock);
     t = &pool[index];
     t->handlers = t->waiting = 0;
-    t->forking = t->pinned = false;
+    t->pinned = false;
     t->phase = phase;
     t->beat++;
     t->tid = (pid_t)syscall(SYS_gettid);

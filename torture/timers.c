@@ -100,7 +100,7 @@ static void on_timer(int signal)
         if (has(f)) {
             section(c, f, random >> (8 * f));
             bump(&c->cover[HANDLER_SECTION]);
-            if (options.with[CALLBACKS] && !t->forking && (random >> 60) == 0)
+            if (options.with[CALLBACKS] && (random >> 60) == 0)
                 shoot(c, f);
         }
     t->handlers--;

@@ -144,7 +144,6 @@ struct tally {
     _Alignas(64) struct counts by[LEVELS];
     uint64_t random[LEVELS];
     volatile int handlers, waiting; /* how many handlers run; whether it waits for a grace period */
-    bool forking;                   /* no handler may queue callbacks */
     bool pinned;                    /* not to be shuffled */
     _Atomic uint64_t beat;
     _Atomic(const char *) phase;
@@ -309,8 +308,8 @@ static inline void element_judge(struct counts *c, unsigned flavour, struct elem
     bump(&c->pipe[flavour][pipe_count > RCU_TORTURE_PIPE_LEN ? RCU_TORTURE_PIPE_LEN : pipe_count]);
 }
 
-/* Stores that take long, because other processors store there too: what comes after them, the store of a lock for one,
- * is late to be seen, and a grace period without its barrier looks too early. */
+/* Stores that take long, because other processors store there too: what comes after them, the store of a lock for
+ * one, is late to be seen, and a grace period without its barrier looks too early. */
 enum { CONTENDED = 8 };
 struct contended {
     _Alignas(64) atomic_uint word;
@@ -362,7 +361,7 @@ bool mode_set(int mode);
 void stalls_begin(void);
 extern _Atomic uint64_t stall_reports, stall_reports_unasked, boost_tests, boost_failures;
 extern _Atomic uint64_t flood_most, flood_rate, barrier_attempts, barrier_successes;
-extern bool boost_is_permitted;
+/* NULL if it may be tested, or why not. */
 const char *boost_refused(void);
 
 /* ---- children (forks.c) -------------------------------------------------------------------------- */
