@@ -253,7 +253,7 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 .PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
-check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
+check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken check-sanitizers installcheck
 	@echo 'check: all of it passed'
 
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
@@ -297,6 +297,7 @@ abi:
 
 # ---- torture, models, preloading: each in its folder -------------------------------------------
 include torture/rules.mk formal/rules.mk preload/rules.mk
+include c-tests/sanitize/rules.mk
 
 # ---- benchmarks -------------------------------------------------------------------------------
 build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c
