@@ -279,68 +279,183 @@ static void probes_with_data_of_their_own_come_and_go(void)
 static long first;
 static atomic_long second;
 
-/* A grace period's updater, and the callback of one. */
 static void publish_later(struct rcu_head *head)
 {
     (void)head;
     atomic_store_explicit(&second, 2, memory_order_relaxed);
 }
 
+static int way_of_message;
+
 static void *read_both(void *result)
 {
     long seen = 0;
 
     while (seen != 2) {
-        guard(rcu_notrace)();
-
         /* In one section: it began after the update, or the second store is not there yet. */
-        for (int i = 0; i < 1000 && seen != 2; i++)
+        if (is_trace(way_of_message))
+            rcu_read_lock_trace();
+        else
+            rcu_read_lock_notrace();
+        for (int i = 0; i < 100 && seen != 2; i++)
             seen = atomic_load_explicit(&second, memory_order_relaxed);
         if (seen == 2)
             *(long *)result = first;
+        if (is_trace(way_of_message))
+            rcu_read_unlock_trace();
+        else
+            rcu_read_unlock_notrace();
     }
     return result;
 }
 
-static void message(bool by_callback)
+static void nothing(struct rcu_head *head)
+{
+    (void)head;
+}
+
+/* Both workers, before other threads: the creation of a thread is an edge too. */
+static void start_workers(void)
+{
+    static struct rcu_head head;
+
+    CHECK(!rcu_notrace_start_worker());
+    call_rcu_tasks_trace(&head, nothing);
+    rcu_barrier_tasks_trace();
+}
+
+static void message(int way)
 {
     static struct rcu_head head;
     pthread_t threads[READERS];
     long results[READERS] = {0};
+    unsigned long cookie;
 
+    start_workers();
+    way_of_message = way;
+    first = 0;
+    second = 0;
     for (int i = 0; i < READERS; i++)
         threads[i] = start(read_both, &results[i]);
     sleep_ms(5);
     first = 1;
-    if (by_callback) {
-        CHECK(!rcu_notrace_start_worker());
+    switch (way) {
+    case CALL:
         call_rcu(&head, publish_later);
-    } else {
+        break;
+    case TRACE_CALL:
+        call_rcu_tasks_trace(&head, publish_later);
+        break;
+    case TRACE:
+        synchronize_rcu_tasks_trace();
+        break;
+    case EXPEDITED:
+        synchronize_rcu_expedited();
+        break;
+    case CONDITIONAL:
+        cookie = get_state_synchronize_rcu();
+        cond_synchronize_rcu_expedited(cookie);
+        break;
+    case POLL:
+        cookie = start_poll_synchronize_rcu();
+        while (!poll_state_synchronize_rcu(cookie))
+            sleep_ms(1);
+        break;
+    case BARRIER: /* that way has no more to offer; this one does */
+        cookie = start_poll_synchronize_rcu_expedited();
+        while (!poll_state_synchronize_rcu(cookie))
+            sleep_ms(1);
+        break;
+    default:
         synchronize_rcu();
-        atomic_store_explicit(&second, 2, memory_order_relaxed);
     }
+    if (way != CALL && way != TRACE_CALL)
+        publish_later(NULL);
     for (int i = 0; i < READERS; i++) {
         pthread_join(threads[i], NULL);
         CHECK(results[i] == 1);
     }
-    printf("    %d readers saw the second store, and the first\n", READERS);
+    rcu_barrier();
+    rcu_barrier_tasks_trace();
 }
 
 static void a_section_that_sees_what_came_after_a_grace_period_sees_what_came_before(void)
 {
-    message(false);
+    static const int ways[] = {SYNCHRONIZE, EXPEDITED, CALL, POLL, BARRIER, CONDITIONAL, TRACE, TRACE_CALL};
+
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
+        message(ways[i]);
+    printf("    %d readers saw the second store, and the first, %zu times\n", READERS, sizeof(ways) / sizeof(ways[0]));
 }
 
-static void a_section_that_sees_what_a_callback_did_sees_what_came_before_call_rcu(void)
+/* ---- callbacks and cookies between threads ----------------------------------------------------- */
+
+static long counts[2];
+
+static void count_plainly(struct rcu_head *head)
 {
-    message(true);
+    counts[0]++;
+    free(head);
+}
+
+static void count_plainly_too(struct rcu_head *head)
+{
+    counts[1]++;
+    free(head);
+}
+
+static _Atomic(unsigned long) passed_on;
+
+static void *await_cookie(void *conditional)
+{
+    unsigned long cookie;
+
+    while (!(cookie = atomic_load_explicit(&passed_on, memory_order_relaxed)))
+        sleep_ms(1);
+    if (conditional)
+        cond_synchronize_rcu(cookie);
+    else
+        while (!poll_state_synchronize_rcu(cookie))
+            sleep_ms(1);
+    CHECK(first == 3);
+    return NULL;
+}
+
+static void what_was_done_before_is_seen_by_callbacks_barriers_and_holders_of_a_cookie(void)
+{
+    int n = rounds();
+
+    start_workers();
+    for (int i = 0; i < n; i++) {
+        struct object *freed = new_object(i);
+
+        call_rcu(&new_object(i)->head, count_plainly);
+        call_rcu_tasks_trace(&new_object(i)->head, count_plainly_too);
+        /* Nobody has seen it: only the queue is between us and who frees it. */
+        freed->value++;
+        free_rcu(freed, head);
+    }
+    rcu_barrier();
+    CHECK(counts[0] == n);
+    rcu_barrier_tasks_trace();
+    CHECK(counts[1] == n);
+    for (int i = 0; i < 2; i++) {
+        pthread_t thread;
+
+        passed_on = 0;
+        thread = start(await_cookie, i ? &first : NULL);
+        first = 3;
+        atomic_store_explicit(&passed_on, start_poll_synchronize_rcu(), memory_order_relaxed);
+        pthread_join(thread, NULL);
+    }
+    printf("    %ld and %ld callbacks, 2 cookies\n", counts[0], counts[1]);
 }
 
 static const struct scenario scenarios[] = {
     SCENARIO(objects_replaced_in_every_way_are_read_by_threads_and_handlers),
     SCENARIO(probes_with_data_of_their_own_come_and_go),
     SCENARIO(a_section_that_sees_what_came_after_a_grace_period_sees_what_came_before),
-    SCENARIO(a_section_that_sees_what_a_callback_did_sees_what_came_before_call_rcu),
+    SCENARIO(what_was_done_before_is_seen_by_callbacks_barriers_and_holders_of_a_cookie),
 };
 
 int main(int argc, char **argv)

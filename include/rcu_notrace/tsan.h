@@ -7,8 +7,8 @@
  *
  *   the end of a section                -> the return of a grace period's waiter, the callback, the poll that
  *                                          says yes; of that flavour
- *   what comes before a wait, a         -> the sections of that flavour that begin later
- *     call_rcu(), a cookie
+ *   what comes before a wait, a         -> the sections of that flavour that begin later: those that see what
+ *     call_rcu(), a cookie                 is done after it see what was done before
  *   call_rcu(), free_rcu()              -> the callback, the free
  *   the return of a callback            -> the next one, and rcu_barrier()
  *   a cookie is taken                   -> the poll that says yes
@@ -238,6 +238,7 @@ RCU_NOTRACE_TSAN_FUNCTION void rcu_notrace_tsan_run(unsigned index, struct rcu_h
     uintptr_t function = action & ~RCU_NOTRACE_TSAN_SECOND;
 
     __tsan_acquire(head);
+    /* The callbacks before it, which somebody else may have run: who calls rcu_barrier() where there is no worker. */
     if (action == function) {
         RCU_NOTRACE_TSAN_AFTER(rcu_barrier);
         RCU_NOTRACE_TSAN_AFTER(rcu_read_unlock_notrace);
@@ -327,7 +328,6 @@ RCU_NOTRACE_TSAN_WRAPPER(int, rcu_notrace_free, (struct rcu_head *head, size_t o
     /* An error, or a NULL: the library's affair. */
     if (offset > RCU_NOTRACE_TSAN_MOST_OFFSET || (uintptr_t)head == offset)
         return RCU_NOTRACE_REAL(rcu_notrace_free)(head, offset);
-    RCU_NOTRACE_TSAN_BEFORE(synchronize_rcu);
     __tsan_release(head);
     RCU_NOTRACE_REAL(call_rcu)(head, rcu_notrace_tsan_stand_in(offset + 1));
     return 0;
