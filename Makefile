@@ -323,8 +323,8 @@ check-faults-long: tests
 abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
-# ---- torture, models, preloading: each in its folder -------------------------------------------
-include torture/rules.mk formal/rules.mk preload/rules.mk tests/audit/rules.mk
+# ---- torture, models, preloading, audits, sanitizers: each in its folder; they add to check -------------------------------------------
+include torture/rules.mk formal/rules.mk preload/rules.mk tests/audit/rules.mk c-tests/sanitize/rules.mk
 
 # ---- benchmarks -------------------------------------------------------------------------------
 build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c

@@ -18,7 +18,7 @@ try() { # compiler, language, standard, header
     fi
 }
 
-headers="rcu_notrace.h rcu_notrace/abi.h"
+headers="rcu_notrace.h rcu_notrace/abi.h rcu_notrace/tsan.h"
 headers="$headers rcu_notrace/tracepoint.h rcu_notrace/rcu.h"
 usdt=()
 if echo '#include <sys/sdt.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
@@ -171,6 +171,7 @@ for pair in gcc:g++ clang:clang++; do
                 try "$c" c $standard $header -DRCU_NOTRACE_STATIC -DRCU_NOTRACE_DEBUG
                 try "$c" c $standard $header -DRCU_NOTRACE_PORTABLE
                 try "$c" c $standard $header -DRCU_NOTRACE_NO_INLINE -DRCU_NOTRACE_NO_GUARD
+                try "$c" c $standard $header -fsanitize=thread
                 case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$c" c $standard $header "${usdt[@]}" -DRCU_NOTRACE_NO_JUMP_LABELS ;; esac
             done
@@ -182,6 +183,7 @@ for pair in gcc:g++ clang:clang++; do
             for standard in c++11 c++20; do
                 try "$cxx" c++ $standard $header
                 try "$cxx" c++ $standard $header -DRCU_NOTRACE_GUARD -DRCU_NOTRACE_PORTABLE
+                try "$cxx" c++ $standard $header -fsanitize=thread
                 case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$cxx" c++ $standard $header "${usdt[@]}" ;; esac
             done

@@ -53,6 +53,8 @@
  *   RCU_NOTRACE_NO_GUARD   does not define the macros guard and scoped_guard (C++ never has them
  *                          unless RCU_NOTRACE_GUARD is defined: the names are too common there).
  *   RCU_NOTRACE_PORTABLE   the two-word reader, against a library built with that feature.
+ *   RCU_NOTRACE_NO_TSAN    with -fsanitize=thread: ThreadSanitizer is not told what RCU orders (see
+ *                          rcu_notrace/tsan.h, which is nothing otherwise).
  */
 #ifndef RCU_NOTRACE_H
 #define RCU_NOTRACE_H
@@ -68,7 +70,8 @@ struct rcu_head {
 };
 #endif
 
-#include <rcu_notrace/abi.h>
+/* Includes rcu_notrace/abi.h. */
+#include <rcu_notrace/tsan.h>
 
 #if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__)
 #elif defined(__linux__) && defined(__aarch64__)
@@ -190,11 +193,40 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader[2] RCU_NOTRACE_TLS;
                         slow_path)
 #endif
 
+/* How deep in sections the thread is. */
+#define RCU_NOTRACE_DEPTH(reader) \
+    RCU_NOTRACE_NESTING(__atomic_load_n(&(reader).state, __ATOMIC_RELAXED))
+
 RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 
 /* ---- the read side -------------------------------------------------------------------------- */
 
-#ifdef RCU_NOTRACE_NO_INLINE
+#if defined(RCU_NOTRACE_TSAN)
+/* Not inlined, and beside each what ThreadSanitizer is told. */
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_notrace, (void))
+{
+    RCU_NOTRACE_TSAN_LOCK(rcu_read_lock_notrace, synchronize_rcu, RCU_NOTRACE_DEPTH(rcu_notrace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_unlock_notrace, (void))
+{
+#ifdef RCU_NOTRACE_DEBUG
+    rcu_notrace_check_unlock();
+#endif
+    RCU_NOTRACE_TSAN_UNLOCK(rcu_read_unlock_notrace, RCU_NOTRACE_DEPTH(rcu_notrace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_trace, (void))
+{
+    RCU_NOTRACE_TSAN_LOCK(rcu_read_lock_trace, synchronize_rcu_tasks_trace,
+                          RCU_NOTRACE_DEPTH(rcu_trace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_unlock_trace, (void))
+{
+    RCU_NOTRACE_TSAN_UNLOCK(rcu_read_unlock_trace, RCU_NOTRACE_DEPTH(rcu_trace_this_reader));
+}
+#elif defined(RCU_NOTRACE_NO_INLINE)
 RCU_NOTRACE_NOPLT void rcu_read_lock_notrace(void);
 RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
 RCU_NOTRACE_NOPLT void rcu_read_lock_trace(void);
@@ -263,7 +295,7 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
     RCU_NOTRACE_UNLOCK(rcu_trace_this_reader, 64, rcu_trace_unlock_slow);
 }
 
-#endif /* RCU_NOTRACE_NO_INLINE */
+#endif /* RCU_NOTRACE_TSAN, RCU_NOTRACE_NO_INLINE */
 
 /*
  * rcu_read_lock_held, rcu_read_lock_trace_held - non-zero if the calling thread is in a section
@@ -272,13 +304,12 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
  */
 RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
 {
-    return RCU_NOTRACE_NESTING(
-               __atomic_load_n(&rcu_notrace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+    return RCU_NOTRACE_DEPTH(rcu_notrace_this_reader) != 0;
 }
 
 RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
 {
-    return RCU_NOTRACE_NESTING(__atomic_load_n(&rcu_trace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+    return RCU_NOTRACE_DEPTH(rcu_trace_this_reader) != 0;
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */
