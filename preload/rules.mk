@@ -1,2 +1,18 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The interposing library, and programs under it: check-preload.
+
+PRELOAD := $(B)/preload/librcu_notrace_preload.so
+PRELOAD_SOURCES := $(addprefix preload/,actions.c signals.c masks.c images.c real.c)
+.PHONY: preload check-preload-library
+preload: $(PRELOAD)
+all: preload
+
+# Initial-exec: none of its thread-local variables may be allocated. -fexceptions: a wait may be cancelled, which unwinds
+# the wrapper. No built-in functions but those that are inlined: it defines some itself.
+$(PRELOAD): $(PRELOAD_SOURCES) $(wildcard preload/*.h) tracers/sys.h $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) -U_FORTIFY_SOURCE $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -fexceptions -shared $(LDFLAGS) -o $@ $(PRELOAD_SOURCES) -L$(B) -lrcu_notrace \
+		-Wl,-soname,librcu_notrace_preload.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
