@@ -188,7 +188,7 @@ bool restore_info(siginfo_t *info)
             info->si_code = SI_TKILL;
             info->si_value.sival_ptr = NULL;
         }
-    } else if (!(ours && info->si_code == SI_TKILL && without_info)) {
+    } else if (!(ours && info->si_code != SI_QUEUE && without_info)) {
         return false;
     }
     info->si_signo = ipi_signal;

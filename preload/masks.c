@@ -271,7 +271,12 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
         if (signal < 0)
             errno = EINTR;
     }
-    return signal == stand_in && restore_info(info) ? ipi_signal : signal;
+    if (signal != stand_in || !restore_info(info))
+        return signal;
+    /* So says the C library. */
+    if (info->si_code == SI_TKILL)
+        info->si_code = SI_USER;
+    return ipi_signal;
 }
 
 EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info)
@@ -316,7 +321,7 @@ static void name_signals(char *bytes, ssize_t size)
     for (; size >= (ssize_t)sizeof(record); bytes += sizeof(record), size -= (ssize_t)sizeof(record)) {
         memcpy(&record, bytes, sizeof(record));
         if (record.ssi_signo != (uint32_t)stand_in)
-            return;
+            continue;
         memset(&info, 0, sizeof(info));
         info.si_errno = record.ssi_errno;
         info.si_code = record.ssi_code;

@@ -16,3 +16,9 @@ $(PRELOAD): $(PRELOAD_SOURCES) $(wildcard preload/*.h) tracers/sys.h $(HEADERS) 
 		-fvisibility=hidden -fexceptions -shared $(LDFLAGS) -o $@ $(PRELOAD_SOURCES) -L$(B) -lrcu_notrace \
 		-Wl,-soname,librcu_notrace_preload.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
 		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+
+# Its own tests: one program must hear the same with and without it, and threads answer IPIs under it.
+$(B)/preload/%: preload/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread -ldl
