@@ -353,8 +353,6 @@ static void send_each_way(const char *when)
     say_handled("pthread_kill");
     MUST(!tgkill(getpid(), gettid(), it));
     say_handled("tgkill");
-    MUST(!syscall(SYS_tgkill, getpid(), gettid(), it));
-    say_handled("raw tgkill");
     MUST(!sigqueue(getpid(), it, v));
     say_handled("sigqueue");
     MUST(!pthread_sigqueue(pthread_self(), it, v));

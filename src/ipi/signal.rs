@@ -158,6 +158,18 @@ fn install() -> bool {
 
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let hook = HOOK.load(Relaxed);
+    // One that was sent to the process is pending apart from IPIs and merges with none: the IPI, if one was sent,
+    // is still to come, and the hook must not take it for the program's.
+    // SAFETY: what the kernel passed; `kill` fills in a process id.
+    let is_apart =
+        hook != 0 && unsafe { (*info).si_code == libc::SI_USER && (*info).si_pid() != 0 };
+    if is_apart {
+        // SAFETY: as below.
+        let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
+        // SAFETY: what the kernel passed.
+        return unsafe { hook(0, info.cast(), context) };
+    }
     let mut is_ipi = false;
     for flavour in flavour::ALL {
         let reader = flavour.reader();
@@ -168,7 +180,6 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         }
     }
     is_ipi |= stall::answer(context);
-    let hook = HOOK.load(Relaxed);
     if hook == 0 {
         return chain(signal, info, context);
     }
