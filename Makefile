@@ -384,7 +384,7 @@ install:
 		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
 		'Cflags: -I$${includedir}' > '$(DEST_LIB)/pkgconfig/rcu_notrace.pc'
 	test ! -e $(RCUTRACE) || { $(INSTALL) -d '$(DEST_LIB)/rcu_notrace' '$(DEST_BIN)' '$(DEST_MAN)' && \
-		$(INSTALL) -m 755 $(TRACERS) '$(DEST_LIB)/rcu_notrace' && \
+		$(INSTALL) -m 755 $(TRACERS) $(PRELOAD) '$(DEST_LIB)/rcu_notrace' && \
 		$(INSTALL) -m 755 $(RCUTRACE) '$(DEST_BIN)' && \
 		$(INSTALL) -m 644 $(B)/man/rcutrace*.1 '$(DEST_MAN)'; }
 
