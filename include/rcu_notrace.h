@@ -18,7 +18,8 @@
  *   rcu_notrace_get_ipi_mode, _get_stats,
  *   rcu_tasks_trace_get_stats                     yes (1)   yes (1)           no         no
  *   rcu_notrace_set_ipi_mode, _set_exit_policy,
- *   _set_stall_ms, _set_stall_handler             no        no                no         no
+ *   _set_stall_ms, _set_stall_handler,
+ *   _set_signal_hook                              no        no                no         no
  *   rcu_register_thread, rcu_notrace_start_worker no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
  *   synchronize_rcu, cond_synchronize_rcu, their
@@ -443,6 +444,17 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * the handler returns non-zero. The handler runs in the waiter, in the middle of its grace period: it
  * must not wait for another one, nor call this function. NULL: no handler.
  * Kernel: the stall notifier chain (rcu_stall_chain_notifier_register()).
+ *
+ *
+ * int rcu_notrace_set_signal_hook(void (*hook)(int is_ipi, void *info, void *context))
+ *
+ * For a library that keeps the program from blocking, ignoring or taking over the IPI's signal, and so
+ * has to tell the program of those that are its own (librcu_notrace_preload.so). Installs the library's
+ * handler now, and not when the first IPI is sent; from then on that handler calls the hook for each
+ * signal, in place of the handler that the program had before. is_ipi: an IPI was answered; a signal of
+ * the program's may have merged with it. info, context: a handler's siginfo_t and ucontext_t. The hook
+ * runs in the signal handler, must keep errno, must return and must stay loaded. Returns the number of
+ * the signal, or -1 if the handler cannot be installed here. NULL: changes nothing, returns the number.
  */
 
 /* ---- callbacks ------------------------------------------------------------------------------ */

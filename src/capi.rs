@@ -376,6 +376,16 @@ pub extern "C" fn rcu_notrace_set_stall_handler(
     stall::set_handler(handler, data);
 }
 
+/// Installs the handler of the IPI's signal, and has `hook` told of each such signal in place of the
+/// program's handler; NULL: does neither. The signal's number, or -1 if the handler cannot be installed.
+#[no_mangle]
+pub extern "C" fn rcu_notrace_set_signal_hook(
+    hook: Option<unsafe extern "C" fn(c_int, *mut c_void, *mut c_void)>,
+) -> c_int {
+    start::ensure();
+    hook.map_or(Some(ipi::signal_number()), ipi::set_signal_hook).unwrap_or(-1)
+}
+
 /// What became of a stalled reader's IPI: not sent.
 pub const RCU_NOTRACE_STALL_IPI_NOT_SENT: c_int = 0;
 /// Our handler ran.

@@ -53,9 +53,9 @@ const EXCEPTIONS: [Exception; 3] = [
     Exception {
         within: &["signal::on_ipi", "signal::chain"],
         symbol: None,
-        // Of one argument, and of three.
-        most: 2,
-        reason: "passes a signal that is not ours on to the program's own handler",
+        // Of one argument, and of three; and the hook.
+        most: 3,
+        reason: "passes a signal that is not ours on to the program's own handler, or to the hook",
     },
     Exception {
         within: &["event::"],

@@ -368,6 +368,12 @@ void rcu_notrace_set_stall_handler(int (*handler)(const struct rcu_notrace_stall
                                    void *data);
 
 /**
+ * Installs the handler of the IPI's signal, and has `hook` told of each such signal in place of the
+ * program's handler; NULL: does neither. The signal's number, or -1 if the handler cannot be installed.
+ */
+int rcu_notrace_set_signal_hook(void (*hook)(int, void*, void*));
+
+/**
  * Loads a protected pointer, given its address.
  *
  * # Safety

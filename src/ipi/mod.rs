@@ -23,6 +23,8 @@ use crate::flavour::Flavour;
 use crate::reader::{ipi, Reader};
 use crate::{fork, proc, start, sys};
 
+pub use signal::Hook;
+
 /// How waiters reach readers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -139,6 +141,11 @@ pub fn send_to_thread(tid: i32) -> Result<(), i32> {
 /// Whether the program has left our handler in its place.
 pub fn is_handler_ours() -> bool {
     signal::is_ours()
+}
+
+/// Installs the handler now, and has the hook told of each signal: [`signal::set_hook`].
+pub fn set_signal_hook(hook: Hook) -> Option<i32> {
+    signal::set_hook(hook)
 }
 
 /// The signal that is the IPI.

@@ -8,6 +8,9 @@
 //! has it. It answers if an IPI was sent to its thread, and then calls the program's handler if
 //! there is one, always: pending signals of a number merge, ours with the program's, and what is
 //! left tells of one sender. A call too many is what every handler must bear; one too few is not.
+//!
+//! A library that has the program's use of the signal in hand (preload/) is told of each signal instead,
+//! and whether an IPI was answered by it.
 
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{
@@ -89,6 +92,19 @@ static CHAINED: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 static CHAINED_FLAGS: AtomicUsize = AtomicUsize::new(0);
 static CHAINED_MASK: AtomicU64 = AtomicU64::new(0);
 
+/// Who is told of each signal in place of the program's handler, as an address; 0: nobody.
+static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+/// Of that hook: whether an IPI was answered, and what the kernel passed.
+pub type Hook = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void);
+
+/// Installs the handler now, and has the hook told of each signal. The signal's number; `None` if the
+/// handler cannot be installed.
+pub fn set_hook(hook: Hook) -> Option<i32> {
+    HOOK.store(hook as usize, SeqCst);
+    is_handled().then(number)
+}
+
 const SA_RESTORER: usize = 0x0400_0000;
 
 /// Installs the handler if it is not; false if that is refused.
@@ -142,15 +158,24 @@ fn install() -> bool {
 
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let mut is_ipi = false;
     for flavour in flavour::ALL {
         let reader = flavour.reader();
         let kind = reader.ipi.swap(ipi::NONE, SeqCst);
         if kind != ipi::NONE {
+            is_ipi = true;
             answer(reader, flavour, kind == ipi::SENT_MAY_PARK);
         }
     }
-    stall::answer(context);
-    chain(signal, info, context);
+    is_ipi |= stall::answer(context);
+    let hook = HOOK.load(Relaxed);
+    if hook == 0 {
+        return chain(signal, info, context);
+    }
+    // SAFETY: `set_hook` stored the address of a function of this type, which stays loaded by its promise.
+    let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
+    // SAFETY: what the kernel passed.
+    unsafe { hook(c_int::from(is_ipi), info.cast(), context) };
 }
 
 /// In a section: flags it, and its end reports. Between sections: reports.

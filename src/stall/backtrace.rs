@@ -138,13 +138,15 @@ fn why_silent(tid: i32) -> Answer {
     }
 }
 
-/// In the IPI handler: gives what was asked for.
+/// In the IPI handler: gives what was asked for; true if anything was.
 #[inline(always)]
-pub fn answer(context: *const c_void) {
+pub fn answer(context: *const c_void) -> bool {
     let wanted = WANTED.load(Relaxed);
-    if wanted > 0 && wanted == sys::gettid() {
+    let is_asked = wanted > 0 && wanted == sys::gettid();
+    if is_asked {
         give(wanted, context);
     }
+    is_asked
 }
 
 #[cold]

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the program does on the IPI's signal: it is what it does on the stand-in, whose handler is always ours and
+ * calls the program's. The flags and the mask of the program's action are those of the stand-in's, so that the
+ * kernel sees to them.
+ */
+#include "preload.h"
+#include "real.h"
+#include "../tracers/sys.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <rcu_notrace.h>
+#include <stdatomic.h>
+#include <ucontext.h>
+
+int ipi_signal;
+int stand_in;
+
+const char sent_by_pthread_kill;
+
+/* Where the kernel refuses to queue a signal with what came with it, it is sent on without. */
+static atomic_bool without_info;
+
+/* The kernel's structure. */
+struct kernel_action {
+    void (*handler)(int, siginfo_t *, void *);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+
+/* Of the IPI's signal, as it is to be. */
+static struct kernel_action of_ipis;
+
+static int kernel_action(int signal, const struct kernel_action *new, struct kernel_action *old)
+{
+    return (int)sys_call(SYS_rt_sigaction, signal, (long)new, (long)old, 8, 0, 0);
+}
+
+/* ---- what the program asked for -------------------------------------------------------------------------- */
+
+struct action {
+    union {
+        void (*handler)(int);
+        void (*handler_of_three)(int, siginfo_t *, void *);
+    };
+    unsigned long flags;
+    uint64_t mask;
+};
+
+/* Of one process: a child of vfork has its own actions, in its parent's memory. */
+struct actions {
+    uint32_t process;
+    struct action of_ipi_signal;
+    /* The stand-in itself. */
+    struct action of_stand_in;
+};
+
+static struct actions parents, childs;
+
+/* Taken with all signals blocked. */
+static atomic_uint lock;
+enum { PATIENCE = 10000 };
+
+static uint64_t acquire(void)
+{
+    uint64_t mask = sys_block_signals();
+    unsigned free = 0;
+
+    for (int tries = 0; !atomic_compare_exchange_strong(&lock, &free, 1); free = 0)
+        /* Its holder is not in this process, but in the one that it was forked from, behind our back. */
+        if (++tries > PATIENCE)
+            break;
+        else
+            sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+    return mask;
+}
+
+static void release(uint64_t mask)
+{
+    atomic_store(&lock, 0);
+    sys_restore_signals(mask);
+}
+
+static struct actions *actions_of(uint32_t process)
+{
+    return childs.process == process ? &childs : &parents;
+}
+
+static struct action action_of(int signal)
+{
+    struct actions *actions;
+    struct action action;
+    uint64_t mask = acquire();
+
+    actions = actions_of(sys_getpid());
+    action = signal == stand_in ? actions->of_stand_in : actions->of_ipi_signal;
+    release(mask);
+    return action;
+}
+
+/* In a child of fork: its actions are this process's. */
+static void after_fork(void)
+{
+    atomic_store(&lock, 0);
+    if (childs.process == sys_getppid())
+        parents = childs;
+    parents.process = sys_getpid();
+}
+
+static bool ignores_by_default(int signal)
+{
+    return signal == SIGURG || signal == SIGCHLD || signal == SIGWINCH || signal == SIGCONT;
+}
+
+static bool ignores(const struct action *action, int signal)
+{
+    return action->handler == SIG_IGN || (action->handler == SIG_DFL && ignores_by_default(signal));
+}
+
+bool is_ignored(void)
+{
+    struct action action = action_of(ipi_signal);
+
+    return action.handler == SIG_IGN;
+}
+
+/* ---- what arrives ------------------------------------------------------------------------------------------ */
+
+/* Does what the system does by default. */
+static void default_action(int signal)
+{
+    struct kernel_action now, by_default;
+    uint64_t set = bit(signal), before;
+
+    if (ignores_by_default(signal))
+        return;
+    kernel_action(signal, NULL, &now);
+    by_default = now;
+    by_default.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_DFL;
+    kernel_action(signal, &by_default, NULL);
+    sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), signal, 0, 0, 0);
+    sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, (long)&before, 8, 0, 0);
+    /* It stopped the process, and somebody continued it. */
+    sys_restore_signals(before);
+    kernel_action(signal, &now, NULL);
+}
+
+static void install(const struct action *action);
+
+/* The handler of the stand-in. */
+static void on_stand_in(int signal, siginfo_t *info, void *context)
+{
+    int error = errno, sent = restore_info(info) ? ipi_signal : signal;
+    struct actions *actions;
+    struct action *stored, action;
+    uint64_t mask = acquire();
+
+    actions = actions_of(sys_getpid());
+    stored = sent == signal ? &actions->of_stand_in : &actions->of_ipi_signal;
+    action = *stored;
+    if (action.flags & SA_RESETHAND && action.handler != SIG_IGN) {
+        stored->handler = SIG_DFL;
+        if (sent != signal)
+            install(stored);
+    }
+    release(mask);
+    if (action.handler == SIG_DFL)
+        default_action(sent);
+    errno = error;
+    if (action.handler == SIG_DFL || action.handler == SIG_IGN)
+        return;
+    if (action.flags & SA_SIGINFO)
+        action.handler_of_three(sent, info, context);
+    else
+        action.handler(sent);
+}
+
+bool restore_info(siginfo_t *info)
+{
+    bool ours = info->si_pid == (pid_t)sys_getpid();
+
+    if (info->si_errno == SENT_ON) {
+        info->si_errno = 0;
+    } else if (ours && info->si_code == SI_QUEUE) {
+        if (info->si_value.sival_ptr == &sent_by_pthread_kill) {
+            info->si_code = SI_TKILL;
+            info->si_value.sival_ptr = NULL;
+        }
+    } else if (!(ours && info->si_code != SI_QUEUE && without_info)) {
+        return false;
+    }
+    info->si_signo = ipi_signal;
+    return true;
+}
+
+/* Whether the program's handler wants to be called for IPIs as well: it blocks every signal, as that of a language
+ * runtime does which sends its own threads this signal by raw system calls (Go). One of those may have merged with
+ * an IPI; a call too many is nothing to it, one too few would stop it. */
+static atomic_bool wants_ipis;
+
+/* Told by the library of each of the IPI's signals, in its handler, during which the stand-in is blocked. */
+static void on_ipi_signal(int is_ipi, void *passed, void *context)
+{
+    siginfo_t info = *(siginfo_t *)passed;
+    bool of_a_thread = info.si_code == SI_TKILL, is_blocked;
+    uint32_t process = sys_getpid(), thread = sys_gettid();
+    long error;
+
+    if (is_ipi && of_a_thread && info.si_pid == (pid_t)process && !wants_ipis)
+        return;
+    is_blocked = word_of(&((ucontext_t *)context)->uc_sigmask) & bit(stand_in);
+    if (!is_blocked && ignores(&actions_of(process)->of_ipi_signal, ipi_signal))
+        return;
+    info.si_signo = stand_in;
+    info.si_errno = SENT_ON;
+    /* Whoever has it unblocked gets it: this thread, if it has. */
+    if (of_a_thread || !is_blocked)
+        error = sys_call(SYS_rt_tgsigqueueinfo, process, thread, stand_in, (long)&info, 0, 0);
+    else
+        error = sys_call(SYS_rt_sigqueueinfo, process, stand_in, (long)&info, 0, 0, 0);
+    if (error) {
+        without_info = true;
+        sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0);
+    }
+}
+
+/* ---- the kernel's side --------------------------------------------------------------------------------------- */
+
+static const unsigned long MIRRORED = SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT;
+
+/* Gives the kernel the program's action. In a system call that the program wants interrupted by its handler the
+ * IPI's signal has to interrupt it, too; and what flags tell the kernel of that signal it shall know. */
+static void install(const struct action *action)
+{
+    bool is_handler = action->handler != SIG_DFL && action->handler != SIG_IGN;
+    struct kernel_action ours;
+
+    if (kernel_action(ipi_signal, NULL, &ours))
+        return;
+    ours.flags &= ~MIRRORED;
+    ours.flags |= is_handler ? action->flags & MIRRORED : SA_RESTART | (action->flags & MIRRORED);
+    if (ipi_signal == SIGCHLD && action->handler == SIG_IGN)
+        ours.flags |= SA_NOCLDWAIT;
+    ours.mask |= bit(stand_in);
+    kernel_action(ipi_signal, &ours, NULL);
+    of_ipis = ours;
+    if (ignores(action, ipi_signal)) {
+        /* What is pending is forgotten. */
+        struct kernel_action ignore = ours;
+
+        ignore.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_IGN;
+        kernel_action(stand_in, &ignore, NULL);
+    }
+    ours.handler = on_stand_in;
+    ours.flags &= ~(unsigned long)(SA_ONSTACK | SA_RESTART | SA_NODEFER);
+    ours.flags |= SA_SIGINFO;
+    ours.flags |= is_handler ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
+    ours.mask = is_handler ? for_kernel(action->mask) : 0;
+    kernel_action(stand_in, &ours, NULL);
+    wants_ipis = is_handler && !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
+}
+
+void let_be_ignored(bool ignored)
+{
+    struct kernel_action action = of_ipis;
+
+    if (ignored)
+        action.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_IGN;
+    kernel_action(ipi_signal, &action, NULL);
+}
+
+#ifdef __x86_64__
+enum { RESTORER = 0x04000000 };
+#else
+enum { RESTORER = 0 };
+#endif
+
+int change_action(int signal, const struct sigaction *new, struct sigaction *old)
+{
+    struct action before, after;
+    uint64_t mask;
+    uint32_t process;
+    struct actions *actions;
+    struct action *stored;
+
+    if (new) {
+        after.handler = new->sa_handler;
+        after.flags = (unsigned long)new->sa_flags | RESTORER;
+        after.mask = word_of(&new->sa_mask) & ~(bit(SIGKILL) | bit(SIGSTOP));
+    }
+    mask = acquire();
+    process = sys_getpid();
+    actions = actions_of(process);
+    if (new && actions->process != process) {
+        /* A child of vfork, or of a fork that nobody told us of. */
+        childs = *actions;
+        childs.process = process;
+        actions = &childs;
+    }
+    stored = signal == stand_in ? &actions->of_stand_in : &actions->of_ipi_signal;
+    before = *stored;
+    if (new) {
+        *stored = after;
+        if (signal == ipi_signal)
+            install(stored);
+    }
+    release(mask);
+    if (old) {
+        memset(old, 0, sizeof(*old));
+        old->sa_handler = before.handler;
+        old->sa_flags = (int)before.flags;
+        set_word(&old->sa_mask, before.mask);
+    }
+    return 0;
+}
+
+/* ---- the start ------------------------------------------------------------------------------------------------- */
+
+void say(const char *line)
+{
+    static const char name[] = "rcu-notrace: preload: ";
+
+    sys_call(SYS_write, 2, (long)name, sizeof(name) - 1, 0, 0, 0);
+    sys_call(SYS_write, 2, (long)line, (long)strlen(line), 0, 0, 0);
+}
+
+static int stand_in_for(int signal)
+{
+    if (signal >= 34)
+        return signal == 64 ? 63 : 64;
+    return signal == SIGSTKFLT ? SIGPWR : SIGSTKFLT;
+}
+
+static struct action taken_over(int signal)
+{
+    struct action action;
+    struct kernel_action now = {0};
+
+    kernel_action(signal, NULL, &now);
+    memset(&action, 0, sizeof(action));
+    action.handler_of_three = now.handler;
+    action.flags = now.flags;
+    action.mask = now.mask;
+    return action;
+}
+
+/* What this thread has inherited as blocked. */
+static void take_over_mask(void)
+{
+    uint64_t mask = sys_block_signals();
+
+    if (mask & bit(ipi_signal))
+        mask |= bit(stand_in);
+    sys_restore_signals(mask & ~bit(ipi_signal));
+}
+
+__attribute__((constructor)) static void start(void)
+{
+    int signal = rcu_notrace_set_signal_hook(NULL);
+    uint64_t mask;
+
+    find_real_functions();
+    /* Without IPIs there is nothing to be kept. */
+    if (rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_MEMBARRIER)
+        return;
+    stand_in = stand_in_for(signal);
+    parents.process = sys_getpid();
+    /* As they are before the library's handler. */
+    parents.of_ipi_signal = taken_over(signal);
+    parents.of_stand_in = taken_over(stand_in);
+    mask = sys_block_signals();
+    if (rcu_notrace_set_signal_hook(on_ipi_signal) < 0) {
+        sys_restore_signals(mask);
+        say("no handler can be installed here; the program's signals are left alone\n");
+        return;
+    }
+    ipi_signal = signal;
+    install(&parents.of_ipi_signal);
+    pthread_atfork(NULL, NULL, after_fork);
+    sys_restore_signals(mask);
+    take_over_mask();
+}

@@ -1,0 +1,1246 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A program that uses the IPI's signal in every way that there is, and prints what it is told. What it prints with
+ * the preloaded library, while IPIs arrive, is what it prints without.
+ *
+ *   answers [-i] SCENARIO...    -i: with grace periods at full speed
+ *   answers -l                  lists the scenarios
+ *   answers -r TEXT             says what this image has inherited
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <rcu_notrace.h>
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* The IPI's signal. */
+static int it;
+static char *self;
+
+/* ---- what is printed ------------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    printf("  ");
+    vprintf(format, list);
+    printf("\n");
+    va_end(list);
+    fflush(stdout);
+}
+
+__attribute__((noreturn)) static void give_up(const char *what)
+{
+    printf("  cannot go on: %s: %s\n", what, strerror(errno));
+    fflush(stdout);
+    _exit(1);
+}
+
+#define MUST(condition) \
+    do { \
+        if (!(condition)) \
+            give_up(#condition); \
+    } while (0)
+
+static const char *name_of(void (*handler)(int));
+
+/* Which signals are in it: up to 31, those that the C library lets one use. */
+static void say_set(const char *what, const sigset_t *set)
+{
+    char text[256] = "";
+    size_t used = 0;
+
+    for (int signal = 1; signal < 32; signal++)
+        if (sigismember(set, signal))
+            used += (size_t)snprintf(text + used, sizeof(text) - used, " %d", signal);
+    say("%s:%s", what, text);
+}
+
+static void say_mask(const char *what)
+{
+    sigset_t set;
+
+    MUST(!pthread_sigmask(SIG_BLOCK, NULL, &set));
+    say_set(what, &set);
+}
+
+static bool is_blocked(void)
+{
+    sigset_t set;
+
+    MUST(!sigprocmask(SIG_BLOCK, NULL, &set));
+    return sigismember(&set, it);
+}
+
+static bool is_pending(void)
+{
+    sigset_t set;
+
+    MUST(!sigpending(&set));
+    return sigismember(&set, it);
+}
+
+static sigset_t only(int signal)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, signal);
+    return set;
+}
+
+static void block(void)
+{
+    sigset_t set = only(it);
+
+    MUST(!sigprocmask(SIG_BLOCK, &set, NULL));
+}
+
+static void unblock(void)
+{
+    sigset_t set = only(it);
+
+    MUST(!sigprocmask(SIG_UNBLOCK, &set, NULL));
+}
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec left = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+    while (nanosleep(&left, &left) && errno == EINTR)
+        ;
+}
+
+/* ---- handlers ------------------------------------------------------------------------------------------------ */
+
+static atomic_int called;
+static atomic_int code, value, from, thread, number, held;
+
+static void reset(void)
+{
+    called = code = value = from = thread = number = 0;
+}
+
+static const char *sender(void)
+{
+    return from == 0 ? "nobody" : from == getpid() ? "us" : "another";
+}
+
+static void on_it(int signal)
+{
+    number = signal;
+    called++;
+}
+
+static void on_it_with_info(int signal, siginfo_t *info, void *context)
+{
+    (void)context;
+    number = signal;
+    code = info->si_code;
+    from = info->si_pid;
+    value = info->si_value.sival_int;
+    thread = (int)syscall(SYS_gettid);
+    if (info->si_signo != signal || info->si_errno)
+        code = -1000;
+    called++;
+}
+
+static const char *name_of(void (*handler)(int))
+{
+    return handler == SIG_DFL         ? "default"
+           : handler == SIG_IGN       ? "ignore"
+           : handler == SIG_ERR       ? "error"
+           : handler == SIG_HOLD      ? "hold"
+           : handler == on_it         ? "on_it"
+           : (void *)(uintptr_t)handler == (void *)(uintptr_t)on_it_with_info ? "on_it_with_info"
+                                      : "another";
+}
+
+static void handle(int flags)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_flags = flags | SA_SIGINFO;
+    action.sa_sigaction = on_it_with_info;
+    MUST(!sigaction(it, &action, NULL));
+}
+
+/* What was handled since reset(). A queue's value means something only where there is one. */
+static void say_handled(const char *what)
+{
+    say("%s: called %d, number %d, code %d, from %s, value %d, %s", what, called, number == it ? 1 : number, code,
+        sender(), code == SI_QUEUE ? value : 0,
+        !called                                 ? "-"
+        : thread == (int)syscall(SYS_gettid) ? "here"
+                                                : "elsewhere");
+    reset();
+}
+
+static void say_action(const char *what)
+{
+    struct sigaction action;
+
+    MUST(!sigaction(it, NULL, &action));
+    /* Not the restorer's flag, which is the C library's. */
+    say("%s: %s, flags %#x", what, name_of(action.sa_handler), (unsigned)action.sa_flags & ~0x04000000u);
+    say_set("  its mask", &action.sa_mask);
+}
+
+/* ---- scenarios ----------------------------------------------------------------------------------------------- */
+
+static void dispositions(void)
+{
+    struct sigaction action, old;
+
+    say_action("at the start");
+    say("signal: %s", name_of(signal(it, on_it)));
+    say_action("signal");
+    say("signal again: %s", name_of(signal(it, SIG_IGN)));
+    say_action("ignored");
+    say("siginterrupt: %d", siginterrupt(it, 1));
+    say("signal: %s", name_of(signal(it, on_it)));
+    say_action("interrupting");
+    say("siginterrupt: %d", siginterrupt(it, 0));
+    say_action("not interrupting");
+    say("sysv_signal: %s", name_of(sysv_signal(it, on_it)));
+    say_action("sysv_signal");
+    say("sigset: %s", name_of(sigset(it, on_it)));
+    say_action("sigset");
+    say("sigset hold: %s", name_of(sigset(it, SIG_HOLD)));
+    say("blocked %d", is_blocked());
+    say("sigset default: %s", name_of(sigset(it, SIG_DFL)));
+    say("blocked %d", is_blocked());
+    say("sigignore: %d", sigignore(it));
+    say_action("sigignore");
+    say("error: %s", name_of(signal(it, SIG_ERR)));
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigfillset(&action.sa_mask);
+    say("sigaction: %d", sigaction(it, &action, &old));
+    say("before: %s", name_of(old.sa_handler));
+    say_action("sigaction");
+    sigdelset(&action.sa_mask, it);
+    action.sa_flags |= SA_RESETHAND;
+    say("sigaction: %d", sigaction(it, &action, &old));
+    say_action("to be reset");
+    MUST(!raise(it));
+    say_handled("raised");
+    say_action("was reset");
+    /* Others are left as they are. */
+    sigaddset(&action.sa_mask, it);
+    say("another's: %d", sigaction(SIGUSR2, &action, NULL));
+    MUST(!sigaction(SIGUSR2, NULL, &old));
+    say_set("its mask", &old.sa_mask);
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, SIGHUP);
+    say("another's: %d", sigaction(SIGUSR2, &action, NULL));
+    MUST(!sigaction(SIGUSR2, NULL, &old));
+    say_set("its mask", &old.sa_mask);
+    errno = 0;
+    say("SIGKILL: %d, %s", sigaction(SIGKILL, &action, NULL), strerror(errno));
+}
+
+static void masks(void)
+{
+    sigset_t set, old;
+    pthread_attr_t attributes;
+
+    say_mask("at the start");
+    set = only(it);
+    say("block: %d", sigprocmask(SIG_BLOCK, &set, &old));
+    say_set("before", &old);
+    say_mask("now");
+    set = only(SIGHUP);
+    say("block another: %d", pthread_sigmask(SIG_BLOCK, &set, &old));
+    say_set("before", &old);
+    set = only(it);
+    say("unblock: %d", pthread_sigmask(SIG_UNBLOCK, &set, &old));
+    say_set("before", &old);
+    say_mask("now");
+    sigfillset(&set);
+    say("all: %d", sigprocmask(SIG_SETMASK, &set, &old));
+    say_mask("now");
+    sigdelset(&set, it);
+    say("all but it: %d", sigprocmask(SIG_SETMASK, &set, &old));
+    say_set("before", &old);
+    say("blocked %d", is_blocked());
+    sigemptyset(&set);
+    say("none: %d", sigprocmask(SIG_SETMASK, &set, &old));
+    say_mask("now");
+    say("sighold: %d", sighold(it));
+    say_mask("now");
+    say("sighold another: %d", sighold(SIGHUP));
+    say_mask("now");
+    say("sigrelse: %d", sigrelse(it));
+    say_mask("now");
+    say("sigblock: %#x", (unsigned)sigblock(1 << ((it < 32 ? it : SIGTERM) - 1)));
+    say_mask("now");
+    say("sigsetmask: %#x", (unsigned)sigsetmask(1 << (SIGTERM - 1)));
+    say_mask("now");
+    say("no such way: %d", pthread_sigmask(99, &set, NULL));
+    errno = 0;
+    say("no such way: %d %s", sigprocmask(99, &set, NULL), strerror(errno));
+    MUST(!pthread_attr_init(&attributes));
+    say("attribute: %d", pthread_attr_getsigmask_np(&attributes, &old));
+    set = only(it);
+    say("attribute: %d", pthread_attr_setsigmask_np(&attributes, &set));
+    say("attribute: %d", pthread_attr_getsigmask_np(&attributes, &old));
+    say_set("its mask", &old);
+    say("attribute: %d", pthread_attr_setsigmask_np(&attributes, NULL));
+    say("attribute: %d", pthread_attr_getsigmask_np(&attributes, &old));
+}
+
+static void send_each_way(const char *when)
+{
+    union sigval v = {.sival_int = 42};
+
+    say("%s", when);
+    MUST(!kill(getpid(), it));
+    say_handled("kill");
+    MUST(!raise(it));
+    say_handled("raise");
+    MUST(!pthread_kill(pthread_self(), it));
+    say_handled("pthread_kill");
+    MUST(!tgkill(getpid(), gettid(), it));
+    say_handled("tgkill");
+    MUST(!syscall(SYS_tgkill, getpid(), gettid(), it));
+    say_handled("raw tgkill");
+    MUST(!sigqueue(getpid(), it, v));
+    say_handled("sigqueue");
+    MUST(!pthread_sigqueue(pthread_self(), it, v));
+    say_handled("pthread_sigqueue");
+}
+
+static void deliveries(void)
+{
+    reset();
+    handle(0);
+    send_each_way("with one handler");
+    signal(it, on_it);
+    send_each_way("of one argument");
+    signal(it, SIG_IGN);
+    send_each_way("ignored");
+    if (it == SIGURG) {
+        signal(it, SIG_DFL);
+        send_each_way("by default");
+    }
+}
+
+/* While it is blocked it waits. */
+static void held_back(void)
+{
+    union sigval v = {.sival_int = 42};
+    void *ways[] = {"kill", "raise", "pthread_kill", "sigqueue", "tgkill", "pthread_sigqueue"};
+
+    reset();
+    handle(0);
+    for (unsigned way = 0; way < 6; way++) {
+        block();
+        for (int times = 0; times < (it < 32 ? 3 : 1); times++)
+            MUST(!(way == 0   ? kill(getpid(), it)
+                   : way == 1 ? raise(it)
+                   : way == 2 ? pthread_kill(pthread_self(), it)
+                   : way == 3 ? sigqueue(getpid(), it, v)
+                   : way == 4 ? tgkill(getpid(), gettid(), it)
+                              : pthread_sigqueue(pthread_self(), it, v)));
+        say("%s: called %d, pending %d, blocked %d", (char *)ways[way], called, is_pending(), is_blocked());
+        unblock();
+        say_handled("unblocked");
+        say("pending %d", is_pending());
+    }
+    /* A pending one is forgotten when it is ignored. */
+    block();
+    MUST(!kill(getpid(), it));
+    signal(it, SIG_IGN);
+    say("ignored: pending %d", is_pending());
+    handle(0);
+    unblock();
+    say_handled("unblocked");
+    /* It may be pending while it is ignored and blocked. */
+    signal(it, SIG_IGN);
+    block();
+    MUST(!kill(getpid(), it));
+    say("ignored and blocked: pending %d", is_pending());
+    handle(0);
+    unblock();
+    say_handled("unblocked");
+}
+
+/* A child sends it; returns its exit status. */
+static int child_sends(int times)
+{
+    pid_t child = fork();
+    int status;
+
+    MUST(child >= 0);
+    if (!child) {
+        union sigval v = {.sival_int = 7};
+
+        while (times--) {
+            sleep_ms(10);
+            if (times & 1)
+                kill(getppid(), it);
+            else
+                sigqueue(getppid(), it, v);
+        }
+        _exit(0);
+    }
+    MUST(waitpid(child, &status, 0) == child || (errno == EINTR && waitpid(child, &status, 0) == child));
+    return status;
+}
+
+static void from_another_process(void)
+{
+    reset();
+    handle(SA_RESTART);
+    say("status %d", child_sends(1));
+    say_handled("queued");
+    block();
+    say("status %d", child_sends(1));
+    say("called %d, pending %d", called, is_pending());
+    unblock();
+    say_handled("unblocked");
+}
+
+static void *sends_later(void *to)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    sleep_ms(30);
+    if (to)
+        pthread_kill(*(pthread_t *)to, it);
+    else
+        kill(getpid(), it);
+    return NULL;
+}
+
+static pthread_t sent_later(pthread_t *to)
+{
+    pthread_t sender;
+
+    MUST(!pthread_create(&sender, NULL, sends_later, to));
+    return sender;
+}
+
+static void waits_for_signals(void)
+{
+    sigset_t set = only(it);
+    struct timespec soon = {0, 20000000};
+    pthread_t me = pthread_self(), later;
+    siginfo_t info;
+    int got = 0, result;
+
+    block();
+    MUST(!kill(getpid(), it));
+    result = sigwait(&set, &got);
+    say("sigwait: %d, %d", result, got == it);
+    MUST(!raise(it));
+    result = sigwait(&set, &got);
+    say("sigwait: %d, %d", result, got == it);
+    for (int process = 0; process < 2; process++) {
+        later = sent_later(process ? NULL : &me);
+        got = 0;
+        result = sigwait(&set, &got);
+        say("sigwait, sent later: %d, %d", result, got == it);
+        pthread_join(later, NULL);
+        later = sent_later(process ? NULL : &me);
+        memset(&info, 0, sizeof(info));
+        do
+            result = sigwaitinfo(&set, &info);
+        while (result < 0 && errno == EINTR);
+        say("sigwaitinfo, sent later: %d, %d, errno %d, code %d, from us %d", result == it, info.si_signo == it,
+            info.si_errno, info.si_code, info.si_pid == getpid());
+        pthread_join(later, NULL);
+    }
+    MUST(!sigqueue(getpid(), it, (union sigval){.sival_int = 5}));
+    result = sigtimedwait(&set, &info, &soon);
+    say("sigtimedwait: %d, %d, code %d, value %d", result == it, info.si_signo == it, info.si_code,
+        info.si_value.sival_int);
+    MUST(!pthread_sigqueue(pthread_self(), it, (union sigval){.sival_int = 6}));
+    result = sigtimedwait(&set, &info, &soon);
+    say("sigtimedwait: %d, %d, code %d, value %d", result == it, info.si_signo == it, info.si_code,
+        info.si_value.sival_int);
+    do
+        result = sigtimedwait(&set, NULL, &soon);
+    while (result < 0 && errno == EINTR);
+    say("sigtimedwait: %d, %s", result, strerror(errno));
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    MUST(!raise(SIGHUP));
+    result = sigwaitinfo(&set, &info);
+    say("another: %d, code %d, pending %d", result, info.si_code, is_pending());
+    say("status %d", child_sends(1));
+    result = sigwaitinfo(&set, &info);
+    say("a child's: %d, code %d, value %d, from us %d", result == it, info.si_code, info.si_value.sival_int,
+        info.si_pid == getpid());
+}
+
+static void signal_files(void)
+{
+    sigset_t set = only(it);
+    struct signalfd_siginfo got[4];
+    struct pollfd ask;
+    int result;
+
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    ask.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    ask.events = POLLIN;
+    MUST(ask.fd >= 0);
+    result = (int)read(ask.fd, got, sizeof(got));
+    say("nothing: %d, %s", result, strerror(errno));
+    for (int way = 0; way < 4; way++) {
+        MUST(!(way == 0   ? kill(getpid(), it)
+               : way == 1 ? raise(it)
+               : way == 2 ? pthread_kill(pthread_self(), it)
+                          : sigqueue(getpid(), it, (union sigval){.sival_int = 9})));
+        do
+            result = poll(&ask, 1, 1000);
+        while (result < 0 && errno == EINTR);
+        say("poll: %d", result);
+        memset(got, 0, sizeof(got));
+        result = (int)(read(ask.fd, got, sizeof(got)) / (ssize_t)sizeof(got[0]));
+        say("read: %d, %d, errno %d, code %d, from us %d, value %d", result, (int)got[0].ssi_signo == it,
+            got[0].ssi_errno, got[0].ssi_code, (pid_t)got[0].ssi_pid == getpid(), got[0].ssi_int);
+    }
+    MUST(!kill(getpid(), it));
+    MUST(!kill(getpid(), SIGHUP));
+    result = 0;
+    memset(got, 0, sizeof(got));
+    while (result < 2) {
+        ssize_t more = read(ask.fd, got + result, sizeof(got[0]) * 2);
+
+        if (more > 0)
+            result += (int)(more / (ssize_t)sizeof(got[0]));
+    }
+    say("both: %d", ((int)got[0].ssi_signo == it && got[1].ssi_signo == SIGHUP) ||
+                        ((int)got[1].ssi_signo == it && got[0].ssi_signo == SIGHUP));
+}
+
+/* Waits of all kinds, with a mask that lets the signal in. */
+static int wait_with(int way, const sigset_t *mask, int ms)
+{
+    struct timespec timeout = {0, (long)ms * 1000000};
+    struct epoll_event event;
+    int fd, result, error;
+
+    switch (way) {
+    case 0:
+        return ppoll(NULL, 0, &timeout, mask);
+    case 1:
+        return pselect(0, NULL, NULL, NULL, &timeout, mask);
+    case 2:
+    case 3:
+        fd = epoll_create1(EPOLL_CLOEXEC);
+        MUST(fd >= 0);
+        result = way == 2 ? epoll_pwait(fd, &event, 1, ms, mask)
+                          : epoll_pwait2(fd, &event, 1, &timeout, mask);
+        error = errno;
+        close(fd);
+        errno = error;
+        return result;
+    case 4:
+        return sigsuspend(mask);
+    default:
+        /* Of one signal that is blocked. */
+        return sigpause(it);
+    }
+}
+
+static void waits_with_a_mask(void)
+{
+    static const char *const names[] = {"ppoll", "pselect", "epoll_pwait", "epoll_pwait2", "sigsuspend", "sigpause"};
+    sigset_t none, with = only(it);
+    pthread_t me = pthread_self(), later;
+    int result;
+
+    sigemptyset(&none);
+    for (int way = 0; way < 6; way++) {
+        handle(0);
+        reset();
+        block();
+        if (way == 5 && it != SIGURG)
+            continue;
+        /* It is pending already: handled within. */
+        MUST(!kill(getpid(), it));
+        result = wait_with(way, &none, 500);
+        say("%s, pending: %d, %s", names[way], result, strerror(errno));
+        say_handled("handled");
+        say("blocked %d, pending %d", is_blocked(), is_pending());
+        for (int process = 0; process < 2; process++) {
+            later = sent_later(process ? NULL : &me);
+            /* IPIs interrupt as well. */
+            do
+                result = wait_with(way, &none, 5000);
+            while (result < 0 && errno == EINTR && !called);
+            say("%s, later: %d, %s", names[way], result, strerror(errno));
+            say_handled("handled");
+            say("blocked %d, pending %d", is_blocked(), is_pending());
+            pthread_join(later, NULL);
+        }
+        if (way >= 4)
+            continue;
+        /* It stays pending if the mask does not let it in. */
+        MUST(!raise(it));
+        do
+            result = wait_with(way, &with, 20);
+        while (result < 0 && errno == EINTR);
+        say("%s, blocked: %d, called %d, pending %d", names[way], result, called, is_pending());
+        unblock();
+        say_handled("unblocked");
+    }
+}
+
+static int pipe_to_read[2];
+
+static void *writes_later(void *unused)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    sleep_ms(60);
+    MUST(write(pipe_to_read[1], "x", 1) == 1);
+    return unused;
+}
+
+/* SA_RESTART is as the program has it. */
+static void interrupted_calls(void)
+{
+    pthread_t me = pthread_self(), later, writer;
+    char byte;
+    int result;
+
+    MUST(!pipe(pipe_to_read));
+    for (int process = 0; process < 2; process++) {
+        handle(0);
+        reset();
+        later = sent_later(process ? NULL : &me);
+        do
+            result = (int)read(pipe_to_read[0], &byte, 1);
+        while (result < 0 && errno == EINTR && !called);
+        say("read: %d, %s", result, strerror(errno));
+        say_handled("handled");
+        pthread_join(later, NULL);
+        handle(SA_RESTART);
+        later = sent_later(process ? NULL : &me);
+        MUST(!pthread_create(&writer, NULL, writes_later, NULL));
+        result = (int)read(pipe_to_read[0], &byte, 1);
+        say("read: %d", result);
+        say_handled("handled");
+        pthread_join(later, NULL);
+        pthread_join(writer, NULL);
+    }
+}
+
+static char alternate[65536];
+static atomic_int on_alternate;
+
+static void where(int signal)
+{
+    char here;
+
+    (void)signal;
+    on_alternate = &here >= alternate && &here < alternate + sizeof(alternate);
+    called++;
+}
+
+static atomic_int deep, deepest, rounds;
+
+static void nests(int signal)
+{
+    int now = ++deep;
+
+    if (now > deepest)
+        deepest = now;
+    if (++rounds < 3)
+        raise(signal);
+    held = is_blocked();
+    deep--;
+}
+
+static void flags_of_handlers(void)
+{
+    stack_t stack = {.ss_sp = alternate, .ss_size = sizeof(alternate)};
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    MUST(!sigaltstack(&stack, NULL));
+    action.sa_handler = where;
+    MUST(!sigaction(it, &action, NULL));
+    MUST(!raise(it));
+    say("on its stack %d, called %d", on_alternate, called);
+    action.sa_flags = SA_ONSTACK;
+    MUST(!sigaction(it, &action, NULL));
+    MUST(!kill(getpid(), it));
+    say("on its stack %d, called %d", on_alternate, called);
+    action.sa_handler = nests;
+    action.sa_flags = 0;
+    MUST(!sigaction(it, &action, NULL));
+    MUST(!raise(it));
+    say("deepest %d, blocked within %d", deepest, held);
+    deepest = rounds = 0;
+    action.sa_flags = SA_NODEFER;
+    MUST(!sigaction(it, &action, NULL));
+    MUST(!raise(it));
+    say("deepest %d, blocked within %d", deepest, held);
+}
+
+/* ---- handlers of other signals, jumps and contexts ----------------------------------------------------------- */
+
+static sigjmp_buf jump;
+static ucontext_t main_context, other_context;
+
+static void holds_it(int signal)
+{
+    (void)signal;
+    MUST(!raise(it));
+    say("within: called %d, blocked %d, pending %d", called, is_blocked(), is_pending());
+}
+
+static void changes_its_mask(int signal)
+{
+    (void)signal;
+    block();
+    say("within: blocked %d", is_blocked());
+}
+
+static void jumps(int signal)
+{
+    (void)signal;
+    block();
+    siglongjmp(jump, 1);
+}
+
+static void in_a_context(void)
+{
+    say("there: blocked %d", is_blocked());
+    unblock();
+    say("there: blocked %d", is_blocked());
+}
+
+static void masks_that_come_back(void)
+{
+    struct sigaction action;
+    static char stack[65536];
+
+    reset();
+    handle(0);
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = holds_it;
+    sigaddset(&action.sa_mask, it);
+    MUST(!sigaction(SIGUSR2, &action, NULL));
+    MUST(!raise(SIGUSR2));
+    say_handled("after the handler");
+    say("blocked %d", is_blocked());
+    signal(SIGUSR2, changes_its_mask);
+    MUST(!raise(SIGUSR2));
+    say("after a handler that blocks: blocked %d", is_blocked());
+    signal(SIGUSR2, jumps);
+    if (!sigsetjmp(jump, 1))
+        raise(SIGUSR2);
+    say("after a jump: blocked %d", is_blocked());
+    block();
+    if (!sigsetjmp(jump, 1)) {
+        unblock();
+        siglongjmp(jump, 1);
+    }
+    say("after a jump: blocked %d", is_blocked());
+    if (!sigsetjmp(jump, 0)) {
+        unblock();
+        siglongjmp(jump, 1);
+    }
+    say("after a jump that leaves the mask: blocked %d", is_blocked());
+    /* Out of its own handler. */
+    signal(it, jumps);
+    unblock();
+    if (!sigsetjmp(jump, 1))
+        raise(it);
+    say("out of its handler: blocked %d", is_blocked());
+    if (!sigsetjmp(jump, 0))
+        raise(it);
+    say("out of its handler, leaving the mask: blocked %d", is_blocked());
+    MUST(!getcontext(&other_context));
+    other_context.uc_stack.ss_sp = stack;
+    other_context.uc_stack.ss_size = sizeof(stack);
+    other_context.uc_link = &main_context;
+    makecontext(&other_context, in_a_context, 0);
+    MUST(!swapcontext(&main_context, &other_context));
+    say("back: blocked %d", is_blocked());
+}
+
+/* ---- threads --------------------------------------------------------------------------------------------------- */
+
+static void *says_its_mask(void *what)
+{
+    say_mask(what);
+    return NULL;
+}
+
+static atomic_bool is_ready, is_over;
+
+static void *lets_it_in(void *unused)
+{
+    unblock();
+    is_ready = true;
+    while (!called && !is_over)
+        sleep_ms(1);
+    return unused;
+}
+
+static void threads(void)
+{
+    pthread_attr_t attributes;
+    sigset_t set = only(it);
+    pthread_t other;
+
+    block();
+    MUST(!pthread_create(&other, NULL, says_its_mask, "inherits it blocked"));
+    pthread_join(other, NULL);
+    unblock();
+    MUST(!pthread_create(&other, NULL, says_its_mask, "inherits it unblocked"));
+    pthread_join(other, NULL);
+    MUST(!pthread_attr_init(&attributes) && !pthread_attr_setsigmask_np(&attributes, &set));
+    MUST(!pthread_create(&other, &attributes, says_its_mask, "told to block it"));
+    pthread_join(other, NULL);
+    /* The process's goes to the thread that lets it in. */
+    block();
+    reset();
+    handle(SA_RESTART);
+    MUST(!pthread_create(&other, NULL, lets_it_in, NULL));
+    while (!is_ready)
+        sleep_ms(1);
+    MUST(!kill(getpid(), it));
+    pthread_join(other, NULL);
+    say_handled("another thread's");
+    say("pending %d", is_pending());
+    is_ready = false;
+    MUST(!pthread_create(&other, NULL, lets_it_in, NULL));
+    while (!is_ready)
+        sleep_ms(1);
+    /* This thread's does not. */
+    MUST(!raise(it));
+    sleep_ms(20);
+    say("called %d, pending %d", called, is_pending());
+    is_over = true;
+    pthread_join(other, NULL);
+    unblock();
+    say_handled("unblocked");
+}
+
+/* ---- new processes and images ------------------------------------------------------------------------------------ */
+
+static void inherited(const char *what)
+{
+    char line[256];
+    FILE *file = fopen("/proc/self/status", "r");
+    bool blocked = false, ignored = false, pending = false;
+
+    while (file && fgets(line, sizeof(line), file)) {
+        unsigned long long set = strlen(line) > 8 ? strtoull(line + 7, NULL, 16) : 0;
+        bool has = set >> (it - 1) & 1;
+
+        if (!strncmp(line, "SigBlk:", 7))
+            blocked = has;
+        if (!strncmp(line, "SigIgn:", 7))
+            ignored = has;
+        if (!strncmp(line, "SigPnd:", 7) || !strncmp(line, "ShdPnd:", 7))
+            pending |= has;
+    }
+    if (file)
+        fclose(file);
+    if (getenv("LD_PRELOAD")) {
+        /* What the kernel has is not what we are told. */
+        struct sigaction action;
+
+        sigaction(it, NULL, &action);
+        blocked = is_blocked();
+        ignored = action.sa_handler == SIG_IGN;
+        pending = is_pending();
+    }
+    say("%s: blocked %d, ignored %d, pending %d", what, blocked, ignored, pending);
+}
+
+static void starts_images(const char *what)
+{
+    static char name[] = "answers", option[] = "-r", bare[] = "BARE=1";
+    char *arguments[] = {name, option, NULL, NULL}, *alone[] = {bare, NULL};
+    char signal_name[64], text[256];
+    char **environments[] = {environ, alone};
+    int status;
+    pid_t child;
+
+    snprintf(signal_name, sizeof(signal_name), "RCU_NOTRACE_SIGNAL=%d", it);
+    alone[0] = signal_name;
+    for (int kind = 0; kind < 11; kind++)
+        for (int environment = 0; environment < 2; environment++) {
+            char **with = environments[environment];
+            posix_spawnattr_t attributes;
+            sigset_t set;
+
+            snprintf(text, sizeof(text), "%s, %s, with %s environment", what,
+                     ((const char *const[]){"execve", "vfork", "posix_spawn", "posix_spawnp",
+                                            "spawn with a mask without it", "spawn with a mask with it",
+                                            "spawn with the default action", "execv", "execl", "execle",
+                                            "fexecve"})[kind],
+                     environment ? "no" : "the same");
+            arguments[2] = text;
+            posix_spawnattr_init(&attributes);
+            sigemptyset(&set);
+            fflush(stdout);
+            switch (kind) {
+            case 1:
+                child = vfork();
+                if (!child) {
+                    execve(self, arguments, with);
+                    _exit(99);
+                }
+                break;
+            case 2:
+                MUST(!posix_spawn(&child, self, NULL, NULL, arguments, with));
+                break;
+            case 3:
+                MUST(!posix_spawnp(&child, self, NULL, &attributes, arguments, with));
+                break;
+            case 4:
+            case 5:
+                if (kind == 5)
+                    sigaddset(&set, it);
+                posix_spawnattr_setsigmask(&attributes, &set);
+                posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+                MUST(!posix_spawn(&child, self, NULL, &attributes, arguments, with));
+                break;
+            case 6:
+                sigaddset(&set, it);
+                posix_spawnattr_setsigdefault(&attributes, &set);
+                posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+                MUST(!posix_spawn(&child, self, NULL, &attributes, arguments, with));
+                break;
+            default:
+                child = fork();
+                if (!child) {
+                    /* Pending for the forked child. */
+                    if (is_blocked())
+                        raise(it);
+                    if (kind == 0)
+                        execve(self, arguments, with);
+                    if (kind == 9)
+                        execle(self, name, option, text, (char *)NULL, with);
+                    if (kind == 10)
+                        fexecve(open(self, O_RDONLY | O_CLOEXEC), arguments, with);
+                    environ = with;
+                    if (kind == 7)
+                        execv(self, arguments);
+                    if (kind == 8)
+                        execl(self, name, option, text, (char *)NULL);
+                    _exit(99);
+                }
+            }
+            MUST(child > 0);
+            while (waitpid(child, &status, 0) < 0)
+                MUST(errno == EINTR);
+            if (status)
+                say("%s: status %d", text, status);
+        }
+}
+
+static void images(void)
+{
+    reset();
+    starts_images("as it is");
+    block();
+    starts_images("blocked");
+    signal(it, SIG_IGN);
+    starts_images("blocked and ignored");
+    unblock();
+    starts_images("ignored");
+    handle(0);
+    starts_images("handled");
+    send_each_way("afterwards");
+    /* An exec that fails leaves all as it was. */
+    block();
+    MUST(!raise(it));
+    errno = 0;
+    execl("/nowhere", "nowhere", (char *)NULL);
+    say("exec: %s; blocked %d, pending %d", strerror(errno), is_blocked(), is_pending());
+    unblock();
+    say_handled("unblocked");
+}
+
+/* A child of vfork may change its actions and its mask; not its parent's. */
+static void child_of_vfork(void)
+{
+    sigset_t all;
+    pid_t child;
+    int status;
+
+    handle(0);
+    child = vfork();
+    if (!child) {
+        signal(it, SIG_IGN);
+        sigfillset(&all);
+        sigprocmask(SIG_BLOCK, &all, NULL);
+        _exit(is_blocked() && signal(it, SIG_DFL) == SIG_IGN ? 0 : 1);
+    }
+    while (waitpid(child, &status, 0) < 0)
+        MUST(errno == EINTR);
+    say("status %d, blocked %d", status, is_blocked());
+    say_action("after it");
+    send_each_way("after it");
+}
+
+static void children(void)
+{
+    pid_t child;
+    int status;
+
+    reset();
+    handle(0);
+    block();
+    MUST(!raise(it));
+    for (int kind = 0; kind < 3; kind++) {
+        fflush(stdout);
+        child = kind == 0 ? fork() : kind == 1 ? _Fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (!child) {
+            say("child %d: blocked %d, pending %d", kind, is_blocked(), is_pending());
+            say_action("its");
+            raise(it);
+            unblock();
+            say("called %d", called);
+            signal(it, on_it);
+            raise(it);
+            say("called %d", called);
+            child = fork();
+            if (!child) {
+                say_action("its child's");
+                raise(it);
+                say("called %d", called);
+                _exit(0);
+            }
+            waitpid(child, &status, 0);
+            _exit(0);
+        }
+        while (waitpid(child, &status, 0) < 0)
+            MUST(errno == EINTR);
+        say("status %d", status);
+    }
+    say("pending %d", is_pending());
+    unblock();
+    say_handled("unblocked");
+}
+
+/* What the signal does that nobody handles. */
+static void by_default(void)
+{
+    static const int ways = 3;
+    pid_t child;
+    int status;
+
+    for (int way = 0; way < ways; way++) {
+        child = fork();
+        if (!child) {
+            if (way == 1)
+                block();
+            if (way == 2)
+                handle(SA_RESETHAND);
+            kill(getpid(), it);
+            if (way == 1)
+                unblock();
+            if (way == 2)
+                kill(getpid(), it);
+            _exit(7);
+        }
+        while (waitpid(child, &status, 0) < 0)
+            MUST(errno == EINTR);
+        say("way %d: status %#x", way, (unsigned)status);
+    }
+}
+
+/* ---- urgent data ----------------------------------------------------------------------------------------------------- */
+
+static void urgent_data(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM, 0), there, here;
+    struct f_owner_ex owner = {F_OWNER_TID, gettid()};
+    char byte = 0;
+
+    MUST(listener >= 0 && !bind(listener, (struct sockaddr *)&address, sizeof(address)));
+    MUST(!listen(listener, 1) && !getsockname(listener, (struct sockaddr *)&address, &size));
+    there = socket(AF_INET, SOCK_STREAM, 0);
+    MUST(!connect(there, (struct sockaddr *)&address, sizeof(address)));
+    here = accept(listener, NULL, NULL);
+    MUST(here >= 0);
+    if (it != SIGURG) {
+        say("another signal");
+        return;
+    }
+    reset();
+    handle(SA_RESTART);
+    MUST(!fcntl(here, F_SETOWN, getpid()));
+    MUST(send(there, "a", 1, MSG_OOB) == 1);
+    while (!called)
+        sleep_ms(1);
+    say_handled("urgent");
+    MUST(recv(here, &byte, 1, MSG_OOB) == 1);
+    say("byte %c", byte);
+    block();
+    MUST(send(there, "b", 1, MSG_OOB) == 1);
+    while (!is_pending())
+        sleep_ms(1);
+    say("called %d", called);
+    unblock();
+    say_handled("urgent");
+    MUST(!fcntl(here, F_SETOWN_EX, &owner));
+    MUST(send(there, "c", 1, MSG_OOB) == 1);
+    while (!called)
+        sleep_ms(1);
+    say_handled("urgent, for this thread");
+}
+
+/* ---- the scenarios, and IPIs -------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} list[] = {
+    {"dispositions", dispositions},
+    {"masks", masks},
+    {"deliveries", deliveries},
+    {"held_back", held_back},
+    {"from_another_process", from_another_process},
+    {"waits_for_signals", waits_for_signals},
+    {"signal_files", signal_files},
+    {"waits_with_a_mask", waits_with_a_mask},
+    {"interrupted_calls", interrupted_calls},
+    {"flags_of_handlers", flags_of_handlers},
+    {"masks_that_come_back", masks_that_come_back},
+    {"threads", threads},
+    {"images", images},
+    {"child_of_vfork", child_of_vfork},
+    {"children", children},
+    {"by_default", by_default},
+    {"urgent_data", urgent_data},
+};
+
+static atomic_bool waiting, stop;
+
+/* A reader in every thread of the program would be asked; this one is the program's first. */
+static void *waiter(void *unused)
+{
+    struct timespec pause = {0, 20000};
+
+    waiting = true;
+    while (!stop) {
+        if (unused)
+            synchronize_rcu();
+        nanosleep(&pause, NULL);
+    }
+    return unused;
+}
+
+/* On every turn of the program's own thread, which keeps it from being parked. */
+static void stay_active(void)
+{
+    for (int i = 0; i < 8; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+}
+
+static int run_one(size_t index, bool with_ipis)
+{
+    pthread_attr_t attributes;
+    sigset_t all;
+    pthread_t other;
+
+    sigfillset(&all);
+    alarm(30);
+    /* Before the first thread: it is not to take the process's signals. */
+    MUST(!pthread_attr_init(&attributes) && !pthread_attr_setsigmask_np(&attributes, &all));
+    stay_active();
+    MUST(!pthread_create(&other, &attributes, waiter, with_ipis ? &stop : NULL));
+    while (!waiting)
+        sleep_ms(1);
+    printf("%s\n", list[index].name);
+    list[index].run();
+    fflush(stdout);
+    stop = true;
+    pthread_join(other, NULL);
+    return 0;
+}
+
+int main(int count, char **arguments)
+{
+    const char *wanted = getenv("RCU_NOTRACE_SIGNAL");
+    static char path[4096];
+    bool with_ipis = false;
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    int failed = 0;
+
+    MUST(length > 0);
+    self = path;
+    it = wanted ? atoi(wanted) : SIGURG;
+    if (count == 3 && !strcmp(arguments[1], "-r")) {
+        inherited(arguments[2]);
+        return 0;
+    }
+    for (int i = 1; i < count; i++)
+        if (!strcmp(arguments[i], "-i"))
+            with_ipis = true;
+    for (size_t i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
+        bool chosen = count - with_ipis == 1;
+        pid_t child;
+        int status;
+
+        for (int j = 1; j < count; j++)
+            chosen |= !strcmp(arguments[j], list[i].name);
+        if (!chosen)
+            continue;
+        fflush(stdout);
+        child = fork();
+        if (!child)
+            exit(run_one(i, with_ipis));
+        waitpid(child, &status, 0);
+        if (status) {
+            printf("%s: status %#x\n", list[i].name, (unsigned)status);
+            failed = 1;
+        }
+    }
+    return failed;
+}

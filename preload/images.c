@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * New images, of exec and of spawning: they get what the program means, and not what the kernel has in its place.
+ */
+#include "preload.h"
+#include "real.h"
+#include "../tracers/sys.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- exec ------------------------------------------------------------------------------------------------- */
+
+/* A signal that is pending for the thread or the process stays so in the new image; as itself. */
+static void send_back_pending(void)
+{
+    uint64_t set = bit(stand_in);
+    struct timespec now = {0, 0};
+    siginfo_t info;
+
+    if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
+        return;
+    restore_info(&info);
+    info.si_signo = ipi_signal;
+    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0);
+}
+
+struct before_exec {
+    uint64_t mask;
+    bool is_blocked, is_ignored;
+};
+
+static void before_exec(struct before_exec *before)
+{
+    before->is_blocked = before->is_ignored = false;
+    if (!ipi_signal)
+        return;
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&before->mask, 8, 0, 0);
+    before->is_ignored = is_ignored();
+    if (before->is_ignored)
+        let_be_ignored(true);
+    before->is_blocked = before->mask & bit(stand_in);
+    if (before->is_blocked) {
+        sys_restore_signals(before->mask | bit(ipi_signal));
+        send_back_pending();
+        sys_restore_signals(for_program(before->mask));
+    }
+}
+
+static int after_exec(const struct before_exec *before, int result)
+{
+    int error = errno;
+
+    if (before->is_ignored)
+        let_be_ignored(false);
+    if (before->is_blocked)
+        sys_restore_signals(before->mask);
+    errno = error;
+    return result;
+}
+
+#define EXEC(call) \
+    struct before_exec before; \
+    int result; \
+\
+    before_exec(&before); \
+    result = call; \
+    return after_exec(&before, result)
+
+EXPORT int execve(const char *path, char *const *arguments, char *const *environment)
+{
+    EXEC(real.execve(path, arguments, environment));
+}
+
+EXPORT int execv(const char *path, char *const *arguments)
+{
+    return execve(path, arguments, environ);
+}
+
+EXPORT int execvpe(const char *file, char *const *arguments, char *const *environment)
+{
+    EXEC(real.execvpe(file, arguments, environment));
+}
+
+EXPORT int execvp(const char *file, char *const *arguments)
+{
+    return execvpe(file, arguments, environ);
+}
+
+EXPORT int fexecve(int fd, char *const *arguments, char *const *environment)
+{
+    EXEC(real.fexecve(fd, arguments, environment));
+}
+
+EXPORT int execveat(int fd, const char *path, char *const *arguments, char *const *environment, int flags)
+{
+    EXEC(real.execveat(fd, path, arguments, environment, flags));
+}
+
+/* The arguments are on the stack, as a vector: no memory is asked for between fork and exec. */
+#define LISTED(first, list, call) \
+    va_list list; \
+    size_t count = 1; \
+\
+    va_start(list, first); \
+    while (va_arg(list, char *)) \
+        count++; \
+    va_end(list); \
+    char *arguments[count + 1]; \
+    va_start(list, first); \
+    arguments[0] = (char *)(uintptr_t)first; \
+    for (size_t i = 1; i <= count; i++) \
+        arguments[i] = va_arg(list, char *); \
+    char *const *environment = environ; \
+    call
+
+EXPORT int execl(const char *path, const char *first, ...)
+{
+    int result;
+
+    LISTED(first, list, va_end(list); result = execve(path, arguments, environment));
+    return result;
+}
+
+EXPORT int execlp(const char *file, const char *first, ...)
+{
+    int result;
+
+    LISTED(first, list, va_end(list); result = execvpe(file, arguments, environment));
+    return result;
+}
+
+EXPORT int execle(const char *path, const char *first, ...)
+{
+    int result;
+
+    LISTED(first, list, environment = va_arg(list, char *const *); va_end(list);
+           result = execve(path, arguments, environment));
+    return result;
+}
+
+/* ---- spawning --------------------------------------------------------------------------------------------------- */
+
+typedef int spawn_function SPAWN_TYPES;
+
+/* The child's mask is what the program takes for ours, unless it says which. */
+static int spawn_blocking(spawn_function *real_spawn, pid_t *child, const char *path,
+                          const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+                          char *const *arguments, char *const *environment)
+{
+    posix_spawnattr_t copy;
+    uint64_t mask = 0;
+    sigset_t set;
+    short flags;
+
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, 8, 0, 0);
+    if (attributes)
+        copy = *attributes;
+    else
+        posix_spawnattr_init(&copy);
+    posix_spawnattr_getflags(&copy, &flags);
+    if (mask & bit(stand_in) && !(flags & POSIX_SPAWN_SETSIGMASK)) {
+        sigemptyset(&set);
+        set_word(&set, for_program(mask));
+        posix_spawnattr_setsigmask(&copy, &set);
+        posix_spawnattr_setflags(&copy, (short)(flags | POSIX_SPAWN_SETSIGMASK));
+        attributes = &copy;
+    }
+    return real_spawn(child, path, actions, attributes, arguments, environment);
+}
+
+static int spawn(spawn_function *real_spawn, pid_t *child, const char *path,
+                 const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
+                 char *const *arguments, char *const *environment)
+{
+    bool ignored;
+    int error;
+
+    if (!ipi_signal)
+        return real_spawn(child, path, actions, attributes, arguments, environment);
+    ignored = is_ignored();
+    if (ignored)
+        let_be_ignored(true);
+    error = spawn_blocking(real_spawn, child, path, actions, attributes, arguments, environment);
+    if (ignored)
+        let_be_ignored(false);
+    return error;
+}
+
+EXPORT int posix_spawn(pid_t *child, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
+{
+    return spawn(real.posix_spawn, child, path, actions, attributes, arguments, environment);
+}
+
+EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
+{
+    return spawn(real.posix_spawnp, child, file, actions, attributes, arguments, environment);
+}
