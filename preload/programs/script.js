@@ -34,10 +34,13 @@ async function main() {
     await Promise.all([...Array(20).keys()].map(i => fs.promises.writeFile(`out/file${i}`, 'x'.repeat(i * 1000))));
     console.log((await fs.promises.readdir('out')).length);
 
+    // A handler alone does not keep the process.
+    const awake = setInterval(() => {}, 1000);
     let heard = 0, wake = null;
     process.on('SIGUSR2', () => { heard++; wake(); });
     for (let i = 0; i < 100; i++)
         await new Promise(resolve => { wake = resolve; process.kill(process.pid, 'SIGUSR2'); });
+    clearInterval(awake);
     console.log('heard', heard);
 
     for (let i = 0; i < 5; i++) {
