@@ -291,7 +291,7 @@ program_postgres() {
     as_postgres "$@" "$postgres_bin/postgres" -D "$work/database" -c port="$port" -c listen_addresses=127.0.0.1 \
         -c unix_socket_directories= -c fsync=off -c autovacuum_naptime=1 > out/log 2>&1 &
     server=$!
-    until_true "$postgres_bin/pg_isready" -h 127.0.0.1 -p "$port"
+    until_true "$postgres_bin/pg_isready" -h 127.0.0.1 -p "$port" -U postgres
     "$@" "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q -s 1 postgres > out/initialised 2>&1
     echo "pgbench -i: $?"
     "$@" "$postgres_bin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 4 -j 2 -t 250 postgres 2> out/errors |
@@ -310,7 +310,7 @@ program_postgres() {
 normalise_postgres() {
     # Of the plan, which may be another each time, that processes work in parallel; of the news, not the sender.
     sed -i -E '/(->|Heap Fetches|Workers Planned|Finalize|Partial|Buckets|Cond)/d; s/PID [0-9]*/PID N/' stdout
-    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log >> stdout
+    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log | grep -v 'starting up' >> stdout
     rm -r out && mkdir out
 }
 
@@ -401,11 +401,11 @@ program_valgrind() {
 program_gdb() {
     local program attempt
     rm -f pid
-    "$@" ./busy 3000 pid &
+    "$@" ./busy 20000 pid &
     program=$!
     until_true test -s pid
     for attempt in 1 2 3; do
-        gdb -batch -nx -p "$(cat pid)" -ex 'thread apply all bt 3' -ex 'call (int)getppid() > 0' -ex detach \
+        gdb -batch -nx -p "$(cat pid)" -ex 'thread apply all bt 12' -ex 'call (int)getppid() > 0' -ex detach \
             > out/said 2> out/errors
         echo "gdb: $?, $(grep -c '^\$1 = 1$' out/said)," \
             "$(grep -cE '^#[0-9]+ .* in (main|work) ' out/said | sed 's/[1-9][0-9]*/found/')"
