@@ -254,6 +254,18 @@ static void libcs_own_signals_reach_the_worker(void)
     CHECK(setuid(getuid()) == 0);
 }
 
+static void *do_nothing(void *unused)
+{
+    return unused;
+}
+
+/* The first pthread_create() of a process unblocks the one of setuid() in its caller, whatever that wants. */
+static void and_a_worker_that_is_not_the_first_thread(void)
+{
+    pthread_join(start(do_nothing, NULL), NULL);
+    libcs_own_signals_reach_the_worker();
+}
+
 /* ---- from anywhere --------------------------------------------------------------------------- */
 
 struct block {
@@ -1457,6 +1469,7 @@ int main(int argc, char **argv)
         SCENARIO(none_runs_before_a_section_that_was_open_has_ended),
         SCENARIO(they_run_on_a_worker_that_blocks_all_signals_but_the_ipis_and_faults),
         SCENARIO(libcs_own_signals_reach_the_worker),
+        SCENARIO(and_a_worker_that_is_not_the_first_thread),
         SCENARIO(handlers_that_interrupt_malloc_and_call_rcu_queue_callbacks),
         SCENARIO(a_callback_that_queues_itself_again_runs_as_often),
         SCENARIO(callbacks_may_be_queued_under_a_lock_that_they_take),

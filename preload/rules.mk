@@ -31,3 +31,20 @@ $(B)/preload/broken_$(PRELOAD_BROKEN).so: $(PRELOAD_SOURCES) $(wildcard preload/
 
 check-preload-library: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B)
+# ---- programs ---------------------------------------------------------------------------------
+# Grace periods without end, in a program that knows nothing of them.
+$(B)/preload/librcu_notrace_storm.so: preload/storm.c $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -Iinclude -fPIC -fvisibility=hidden -shared $(LDFLAGS) -o $@ $< \
+		-L$(B) -lrcu_notrace -Wl,-soname,librcu_notrace_storm.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+
+# Real programs under it, with grace periods and tracers that come and go all the time.
+.PHONY: check-preload check-preload-quick
+STORMED := $(PRELOAD) $(B)/preload/librcu_notrace_storm.so tracers rcutrace
+check-preload: $(STORMED)
+	$(Q)preload/programs.sh $(B)
+check-preload-quick: $(STORMED)
+	$(Q)preload/programs.sh $(B) bash sqlite
+check-long: check-preload

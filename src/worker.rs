@@ -110,10 +110,19 @@ impl Worker {
     }
 }
 
-/// All signals but those of a thread's own faults, and what a sandbox sends.
+/// All signals but those of a thread's own faults, what a sandbox sends, and the C library's own (32, 33):
+/// setuid(3) waits for every thread to answer its.
 pub fn others() -> u64 {
-    const OWN: [i32; 6] =
-        [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    const OWN: [i32; 8] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+        32,
+        33,
+    ];
     OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)))
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * dump new FILE [CHUNKS]: makes an empty trace file. dump show FILE: its events, a line each, those of a thread in
- * order: TID NAME FIELD=VALUE... (numbers decimal, addresses hexadecimal, a stack's depth). dump count FILE: how
- * many of each.
+ * dump new FILE [CHUNKS]: makes an empty trace file. dump ring FILE: one in overwrite mode. dump show FILE:
+ * its events, a line each, those of a thread in order: TID NAME FIELD=VALUE... (numbers decimal, addresses
+ * hexadecimal, a stack's depth). dump count FILE: how many of each.
  */
 #include "../trace_file.h"
 
@@ -96,6 +96,10 @@ int main(int argc, char **argv)
 
     if (argc >= 3 && !strcmp(argv[1], "new")) {
         make_trace(argv[2], RCUTRACE_DROP_NEWEST, 1 << 20, argc > 3 ? strtoull(argv[3], NULL, 0) : 1024, 4);
+        return 0;
+    }
+    if (argc == 3 && !strcmp(argv[1], "ring")) {
+        make_trace(argv[2], RCUTRACE_OVERWRITE, 1 << 16, 0, 4);
         return 0;
     }
     if (argc != 3)
