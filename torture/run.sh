@@ -10,32 +10,32 @@ full_speed="--plain --readers 0 --idle 0 --fakewriters 0 --bulk 1 --writers 0 --
 many_sections="--plain --readers 0 --idle 2 --fakewriters 0 --bulk 2 --writers 1 --type both"
 idle_readers="--plain --readers 0 --idle 4 --fakewriters 0 --bulk 0 --writers 0 --updaters 1 --type both"
 quick="
-all modes          |shared  |9 |--mode random $everything
-all modes, portable|portable|6 |--mode random $everything
-all modes, static  |static  |4 |--mode random --type notrace --no-stalls
-full speed         |shared  |2 |--mode auto $full_speed
-full speed         |portable|2 |--mode membarrier $full_speed
-full speed         |shared  |2 |--mode signal $full_speed
-idle readers       |static  |2 |--mode random $idle_readers
+all modes               |shared  |9 |--mode random $everything
+all modes               |portable|6 |--mode random $everything
+all modes               |static  |4 |--mode random --type notrace --no-stalls
+full speed, auto        |shared  |2 |--mode auto $full_speed
+full speed, membarrier  |portable|2 |--mode membarrier $full_speed
+full speed, signal      |shared  |2 |--mode signal $full_speed
+idle readers, random    |static  |2 |--mode random $idle_readers
 "
 long="
-auto               |shared  |90|--mode auto $everything
-signal             |shared  |90|--mode signal $everything
-membarrier         |shared  |90|--mode membarrier $everything
-all modes          |shared  |90|--mode random $everything
-all modes, portable|portable|60|--mode random $everything
-all modes, static  |static  |40|--mode random $everything
-notrace alone      |shared  |30|--mode random --type notrace
-trace alone        |shared  |30|--mode random --type trace
-many sections      |shared  |20|--mode auto $many_sections
-many sections      |static  |20|--mode random $many_sections
-full speed         |shared  |15|--mode auto $full_speed
-full speed         |shared  |15|--mode signal $full_speed
-full speed         |shared  |15|--mode membarrier $full_speed
-full speed         |portable|15|--mode random $full_speed
-idle readers       |shared  |10|--mode auto $idle_readers
-idle readers       |shared  |10|--mode signal $idle_readers
-idle readers       |shared  |10|--mode membarrier $idle_readers
+auto                    |shared  |90|--mode auto $everything
+signal                  |shared  |90|--mode signal $everything
+membarrier              |shared  |90|--mode membarrier $everything
+all modes               |shared  |90|--mode random $everything
+all modes               |portable|60|--mode random $everything
+all modes               |static  |40|--mode random $everything
+notrace alone           |shared  |30|--mode random --type notrace
+trace alone             |shared  |30|--mode random --type trace
+many sections, auto     |shared  |20|--mode auto $many_sections
+many sections, random   |static  |20|--mode random $many_sections
+full speed, auto        |shared  |15|--mode auto $full_speed
+full speed, signal      |shared  |15|--mode signal $full_speed
+full speed, membarrier  |shared  |15|--mode membarrier $full_speed
+full speed, random      |portable|15|--mode random $full_speed
+idle readers, auto      |shared  |10|--mode auto $idle_readers
+idle readers, signal    |shared  |10|--mode signal $idle_readers
+idle readers, membarrier|shared  |10|--mode membarrier $idle_readers
 "
 case ${2-} in
 quick) parts=$quick need_sections=0 need_grace_periods=0 ;;
