@@ -46,7 +46,7 @@ for mode in auto signal membarrier; do
 done
 run auto "" $masses
 run auto .portable $above
-run signal .portable $hostile $masses
+run signal .portable ${hostile#faults} $masses
 # Tracepoints in a static program, in one that is not position-independent, and loaded by its code.
 if [[ " $above $reading " == *" tracepoints "* ]]; then
     [ "$above" ] && run auto .static tracepoints
