@@ -12,7 +12,7 @@ static int the_one(void)
     return 1;
 }
 
-static int (*choose(void))(void)
+__attribute__((used)) static int (*choose(void))(void)
 {
     for (int i = 0; i < 10; i++) {
         rcu_read_lock_notrace();
