@@ -4,5 +4,7 @@
 check-models:
 	$(Q)formal/check.sh quick $(B)/models
 
+check: check-models
+
 models:
 	$(Q)formal/check.sh long $(B)/models
