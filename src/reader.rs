@@ -293,6 +293,10 @@ impl Reader {
         // open section is younger than any grace period that finds it here (docs/PROOF.md).
         self.word.clear_flag();
         self.mark.store(mark::REGISTERED, Release);
+        // JOIN-REPORT: a waiter that saw us REGISTERED before we were parked may have asked since,
+        // and its IPI have set the flag that was just cleared. Our section is counted, so it is no
+        // older than that request (docs/PROOF.md).
+        self.report(flavour, Reporter::Section);
     }
 
     /// Learns the thread's id. False in a child of vfork, which runs on its parent's TLS and must

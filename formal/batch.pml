@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Batching: Flavour::synchronize_here of src/grace_period.rs and src/seq.rs: callers elect a leader, share
+ * its grace period (SEQ), and none sleeps past its own (LEADER). A polled cookie is a caller that does
+ * not wait. The priority-inheriting way to lead and the yields before sleep are left out: they go
+ * back to the same loop. A grace period covers what was updated before its barrier, as reader.pml has it.
+ */
+#ifndef CALLERS
+#define CALLERS 3
+#endif
+#define START 250	/* a sequence that wraps, even */
+
+byte seq = START, leader, ended, sleepers;
+bit updated[CALLERS];		/* the caller's update was made */
+bit covered[CALLERS];		/* a full grace period began after it and has ended */
+bit in_sight[CALLERS];		/* it came before the grace period that runs */
+bit asleep[CALLERS];
+byte periods;
+
+#define done(goal) (((seq - goal) & 255) < 128)
+#ifdef BROKEN_seq_snap
+#define SNAP 2
+#else
+#define SNAP 3
+#endif
+
+inline wake_all()
+{
+	d_step {
+		i = 0;
+		do :: i < CALLERS -> asleep[i] = 0; i++ :: else -> break od;
+		i = 0
+	}
+}
+
+inline run_grace_period()
+{
+	d_step { seq = seq + 1; periods++ };
+	d_step {
+		i = 0;
+		do :: i < CALLERS -> in_sight[i] = updated[i]; i++ :: else -> break od;
+		i = 0
+	};
+	d_step {
+		i = 0;
+		do :: i < CALLERS -> covered[i] = covered[i] | in_sight[i]; i++ :: else -> break od;
+		i = 0
+	};
+	seq = seq + 1
+}
+
+proctype Caller(byte me)
+{
+	byte goal, seen, i;
+	bit got, led;
+#ifdef BROKEN_snap_first
+	goal = (seq + SNAP) & 254;
+	updated[me] = 1;
+#else
+	updated[me] = 1;
+	/* A full fence, then the snapshot. */
+	goal = (seq + SNAP) & 254;
+#endif
+	do
+	:: true ->
+#ifndef BROKEN_ended_late
+		seen = ended;
+#endif
+		if
+		:: done(goal) -> break
+		:: else
+		fi;
+		atomic { got = (leader == 0); if :: got -> leader = me + 1 :: else fi };
+		if
+		:: got ->
+			led = !done(goal);
+			if :: led -> run_grace_period() :: else fi;
+#ifdef BROKEN_ended_first
+			ended++;
+			leader = 0;
+#else
+			/* LEADER: first the lock, then the count. */
+			leader = 0;
+			ended++;
+#endif
+			if
+			:: sleepers != 0 -> wake_all()
+			:: else
+			fi;
+			if :: led -> break :: else fi
+		:: else ->
+#ifdef BROKEN_ended_late
+			seen = ended;
+#endif
+#ifndef BROKEN_sleepers
+			sleepers++;
+#endif
+			d_step { if :: ended == seen -> asleep[me] = 1 :: else fi };
+			!asleep[me];
+#ifndef BROKEN_sleepers
+			sleepers--
+#else
+			skip
+#endif
+		fi
+	od;
+	/* What poll() finds done, and what synchronize() returns from, has been waited for. */
+	assert(covered[me]);
+	/* N callers that came at once share: a caller waits for two grace periods at most. */
+	assert(periods <= CALLERS)
+}
+
+/* get_state_synchronize_rcu() and poll_state_synchronize_rcu() */
+#ifdef POLLED
+proctype Poller()
+{
+	byte goal;
+	updated[CALLERS - 1] = 1;
+	goal = (seq + SNAP) & 254;
+end:	done(goal);
+	assert(covered[CALLERS - 1])
+}
+#endif
+
+init {
+	atomic {
+		byte n = 0;
+#ifdef POLLED
+		run Poller();
+		do :: n < CALLERS - 1 -> run Caller(n); n++ :: else -> break od
+#else
+		do :: n < CALLERS -> run Caller(n); n++ :: else -> break od
+#endif
+	}
+}
