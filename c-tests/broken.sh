@@ -12,14 +12,15 @@ build=$1
 shift
 table=c-tests/broken.table
 library=$build/broken
-output=$library/output
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
 rows() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' $table; }
 
 if [ "${1-}" = doc ]; then
     echo '| safeguard | in its place | label, invariant | noticed by | after |'
     echo '|---|---|---|---|---|'
     rows | while IFS='|' read -r name tier test mode scenario label what; do
-        took=$(awk -v n="$name" '$1 == n { print $2 }' "$library/times" 2>/dev/null)
+        took=$(awk -v n="${name// /}" '$1 == n { t = $2 } END { print t }' "$library/times" 2>/dev/null)
         echo "| \`$name\` |$what |$label| \`${test// /}\`, $mode: $scenario | ${took:+$took ms} |"
     done | sed 's/  */ /g'
     exit
@@ -62,7 +63,7 @@ run() { # limit, test, mode, scenario, assignment
 
 missed() { # name, limit, test, mode, scenario
     local try
-    for try in 1 2 3; do
+    for try in 1 2 3 4 5; do
         run "$2" "$3" "$4" "$5" RCU_NOTRACE_BROKEN="$1${second:+,$second}" || return 0
     done
     return 1
@@ -74,7 +75,9 @@ caught=0 survived=0 skipped=0
 while IFS='|' read -r name tier test mode scenario _; do
     read -r name tier test mode scenario <<<"$name $tier $test $mode $scenario"
     case " $wanted " in
-    " all " | " $tier " | *" $name "*) ;;
+    *" $name "*) ;;
+    " all ") [ "$tier" != open ] || continue ;;
+    " $tier ") ;;
     *) continue ;;
     esac
     # MODE-SAFEGUARD: what hides the loss of this one is removed both times.
@@ -103,8 +106,7 @@ while IFS='|' read -r name tier test mode scenario _; do
     if missed "$name" "$limit" "$test" "$mode" "$scenario"; then
         took=$((($(date +%s%N) - begin) / 1000000))
         say ok "without $name, $test $scenario fails in mode $mode ($took ms)"
-        { grep -v "^$name " "$library/times"; echo "$name $took"; } >"$library/times.new"
-        mv "$library/times.new" "$library/times"
+        echo "$name $took" >>"$library/times"
         caught=$((caught + 1))
     else
         say "not ok" "nobody misses $name: not $test $scenario in mode $mode"

@@ -8,7 +8,7 @@ set -u
 directory=$1
 shift
 reading="sections grace_periods life corners bad_use storm litmus"
-above="callbacks flavours polled stall boost unreachable urcu events tracepoints"
+above="callbacks flavours polled stall boost unreachable urcu events tracepoints steps"
 if [ $# -gt 0 ]; then
     reading="$*" above=
 fi

@@ -341,6 +341,17 @@ static void parked(void)
     must_end(&waiter, "an idle thread's grace period");
 }
 
+/* The flag of an answered request is left: the next lock clears it. */
+static void flagged(void)
+{
+    registered();
+    rcu_read_lock_notrace();
+    tell(&waiter, update);
+    give(&waiter, PATIENCE_US);
+    rcu_read_unlock_notrace();
+    must_end(&waiter, "the flagged reader's grace period");
+}
+
 static void unregistered(void)
 {
     rcu_register_thread();
@@ -438,6 +449,43 @@ static void grace_periods_that_park_at_each_step(void)
     GO_THROUGH({"registered", registered, section_in_steps, NULL, many_grace_periods},
                {"parked", parked, section_in_steps, NULL, many_grace_periods},
                {"unregistered", unregistered, section_in_steps, NULL, many_grace_periods});
+}
+
+static void a_grace_period_at_each_step_of_a_flagged_section(void)
+{
+    INLINED();
+    GO_THROUGH({"flagged", flagged, section_in_steps, NULL, one_grace_period},
+               {"flagged, often", flagged, section_in_steps, NULL, many_grace_periods});
+}
+
+/* Of a thread that has just begun: its sections are counted. */
+static unsigned long first_place;
+
+static void *first_section_in_steps(void *count)
+{
+    INLINED();
+    if (count)
+        *(unsigned long *)count = count_places(section_in_steps);
+    else
+        with(first_place, one_grace_period, section_in_steps);
+    return NULL;
+}
+
+static void a_grace_period_at_each_step_of_a_first_section(void)
+{
+    unsigned long round, places;
+    struct rcu_notrace_stats before = stats();
+    uint64_t end = now_ns() + SECONDS * 1000000000ull;
+
+    go_through_all(NULL, 0);
+    pthread_join(start(first_section_in_steps, &places), NULL);
+    must_end(&waiter, "a grace period");
+    for (round = 0; round < places && !early && (round < 10 || now_ns() < end); round++) {
+        first_place = place_of(round, places);
+        pthread_join(start(first_section_in_steps, NULL), NULL);
+        must_end(&waiter, "a grace period");
+    }
+    report("first", round, places, &before);
 }
 
 static void a_handlers_section_at_each_step(void)
@@ -577,7 +625,13 @@ struct waiting {
     int idle;
     /* What it does when the grace period begins, and in its middle. */
     void (*begin)(void), (*act)(void);
+    /* Another thread leads a grace period already, and waits for that reader. */
+    bool is_led;
 };
+
+/* An object that was retired in the middle, and the cookie of that moment. */
+static atomic_uint *retired;
+static unsigned long cookie;
 
 static void wait_in_steps(void)
 {
@@ -600,11 +654,19 @@ static bool wait_at(unsigned long at, const struct waiting *w)
         tell(&other, w->begin);
         pause_until(&has_begun, 1000000);
     }
+    if (w->is_led) {
+        tell(&waiter, wait_once);
+        give(&waiter, PATIENCE_US);
+    }
     old = replace();
     reached = with(at, w->act, wait_in_steps);
     *old = POISON;
+    if (retired && poll_state_synchronize_rcu(cookie))
+        *retired = POISON;
+    retired = NULL;
     wait_has_ended = may_go_on = true;
     must_end(&other, "the reader");
+    must_end(&waiter, "another caller");
     return reached;
 }
 
@@ -636,10 +698,10 @@ static void go_through_waitings(const struct waiting *list, size_t count)
 static void a_section_at_each_step_of_a_grace_period(void)
 {
     static const struct waiting list[] = {
-        {"registered", registered, 1, NULL, let_a_section_begin},
-        {"about to be parked", registered, 8, NULL, let_a_section_begin},
-        {"parked", registered, 12, NULL, let_a_section_begin},
-        {"unregistered", unregistered, 0, NULL, let_a_section_begin},
+        {"registered", registered, 1, NULL, let_a_section_begin, false},
+        {"about to be parked", registered, 8, NULL, let_a_section_begin, false},
+        {"parked", registered, 12, NULL, let_a_section_begin, false},
+        {"unregistered", unregistered, 0, NULL, let_a_section_begin, false},
     };
 
     go_through_waitings(list, sizeof(list) / sizeof(list[0]));
@@ -648,9 +710,9 @@ static void a_section_at_each_step_of_a_grace_period(void)
 static void the_end_of_a_section_at_each_step_of_a_grace_period(void)
 {
     static const struct waiting list[] = {
-        {"registered", registered, 0, ends_a_section, let_the_section_end},
-        {"about to be parked", registered, 8, ends_a_section, let_the_section_end},
-        {"joining", registered, 0, ends_a_counted_section, let_the_section_end},
+        {"registered", registered, 0, ends_a_section, let_the_section_end, false},
+        {"about to be parked", registered, 8, ends_a_section, let_the_section_end, false},
+        {"joining", registered, 0, ends_a_counted_section, let_the_section_end, false},
     };
 
     go_through_waitings(list, sizeof(list) / sizeof(list[0]));
@@ -659,10 +721,186 @@ static void the_end_of_a_section_at_each_step_of_a_grace_period(void)
 static void a_thread_that_joins_at_each_step_of_a_grace_period(void)
 {
     static const struct waiting list[] = {
-        {"joining", nothing, 0, lives_and_joins, let_it_join},
+        {"joining", nothing, 0, lives_and_joins, let_it_join, false},
     };
 
     go_through_waitings(list, 1);
+}
+
+static void let_another_caller_come(void)
+{
+    tell(&waiter, wait_once);
+    met += !give(&waiter, PATIENCE_US);
+}
+
+static void another_caller_at_each_step_of_a_grace_period(void)
+{
+    static const struct waiting list[] = {
+        {"another caller", registered, 1, NULL, let_another_caller_come, false},
+    };
+
+    go_through_waitings(list, 1);
+}
+
+static void let_the_leader_end(void)
+{
+    met += !is_done(&waiter);
+    may_go_on = true;
+    give(&waiter, 3 * PATIENCE_US);
+}
+
+static void the_leaders_end_at_each_step_of_another_caller(void)
+{
+    static const struct waiting list[] = {
+        {"another leads", registered, 0, ends_a_section, let_the_leader_end, true},
+    };
+
+    go_through_waitings(list, 1);
+}
+
+static void *first_section(void *unused)
+{
+    begins_a_section();
+    return unused;
+}
+
+static void begins_a_first_section(void)
+{
+    pthread_join(start(first_section, NULL), NULL);
+}
+
+/* A section that is older than a cookie. */
+static void let_a_cookie_be_taken(void)
+{
+    tell(&other, begins_a_first_section);
+    pause_until(&has_begun, 3 * PATIENCE_US);
+    if (has_begun) {
+        met++;
+        retired = replace();
+        cookie = get_state_synchronize_rcu();
+    }
+}
+
+static void a_cookie_at_each_step_of_a_grace_period(void)
+{
+    static const struct waiting list[] = {
+        {"a cookie", registered, 0, NULL, let_a_cookie_be_taken, false},
+    };
+
+    go_through_waitings(list, 1);
+}
+
+/* ---- callbacks -------------------------------------------------------------------------------------- */
+
+static struct rcu_head head;
+static atomic_ulong called;
+
+static void count_call(struct rcu_head *unused)
+{
+    (void)unused;
+    called++;
+}
+
+static void queues(void)
+{
+    STEPS_ON();
+    call_rcu(&head, count_call);
+    STEPS_OFF();
+}
+
+/* The worker naps ten times before it sleeps. */
+static void let_the_worker_sleep(void)
+{
+    met++;
+    sleep_ms(30);
+}
+
+static void a_worker_goes_to_sleep_at_each_step_of_call_rcu(void)
+{
+    unsigned long round, count;
+    struct rcu_notrace_stats before = stats();
+    uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
+
+    catch_traps();
+    CHECK(rcu_notrace_start_worker() == 0);
+    count = count_places(queues);
+    for (round = 0; round < count && (round < 10 || now_ns() < end); round++) {
+        rcu_barrier();
+        CHECK(called == round + 1);
+        with(place_of(round, count), let_the_worker_sleep, queues);
+        for (int i = 0; i < 5000 && called < round + 2; i++)
+            sleep_ms(1);
+        if (called < round + 2)
+            fail("nobody woke the worker (place %lu)", target);
+    }
+    report("call_rcu", round, count, &before);
+}
+
+struct retiring {
+    struct rcu_head head;
+    atomic_uint *object;
+};
+
+static void poison(struct rcu_head *queued)
+{
+    struct retiring *r = (struct retiring *)queued;
+
+    *r->object = POISON;
+    free(r);
+    called++;
+}
+
+static atomic_bool over;
+
+static void read_on(void)
+{
+    while (!over) {
+        atomic_uint *seen;
+
+        begin_section(&seen);
+        pause_until(&over, 20);
+        end_section(seen);
+        met++;
+    }
+}
+
+static void wait_on(void)
+{
+    while (!over)
+        synchronize_rcu();
+}
+
+/* Grace periods of others end between a callback's queueing and the worker's own: none of them is its. */
+static void callbacks_beside_grace_periods(void)
+{
+    unsigned long queued = 0;
+    uint64_t end = now_ns() + SECONDS * 1000000000ull;
+
+    for (int i = 0; i < OBJECTS; i++)
+        objects[i] = ALIVE;
+    start_helpers();
+    CHECK(rcu_notrace_start_worker() == 0);
+    tell(&other, read_on);
+    tell(&waiter, wait_on);
+    while (now_ns() < end || queued < 20) {
+        struct retiring *r = malloc(sizeof(*r));
+
+        CHECK(r);
+        /* An object comes round again when its callback has long run. */
+        while (queued - called > OBJECTS / 2)
+            sched_yield();
+        r->object = replace();
+        call_rcu(&r->head, poison);
+        queued++;
+        usleep(20);
+    }
+    over = true;
+    must_end(&other, "the reader");
+    must_end(&waiter, "the waiter");
+    rcu_barrier();
+    printf("    callbacks %lu, called %lu, sections %lu, grace periods %llu, early %lu\n", queued, called, met,
+           (unsigned long long)stats().grace_periods, early);
+    CHECK(called == queued && met > 10 && early == 0);
 }
 
 int main(int argc, char **argv)
@@ -672,12 +910,19 @@ int main(int argc, char **argv)
         SCENARIO(a_hurried_one),
         SCENARIO(and_of_a_section_by_functions),
         SCENARIO(grace_periods_that_park_at_each_step),
+        SCENARIO(a_grace_period_at_each_step_of_a_flagged_section),
+        SCENARIO(a_grace_period_at_each_step_of_a_first_section),
         SCENARIO(a_handlers_section_at_each_step),
         SCENARIO(handlers_sections_at_all_steps),
         SCENARIO(a_handler_that_is_parked_in_between),
         SCENARIO(a_section_at_each_step_of_a_grace_period),
         SCENARIO(the_end_of_a_section_at_each_step_of_a_grace_period),
         SCENARIO(a_thread_that_joins_at_each_step_of_a_grace_period),
+        SCENARIO(another_caller_at_each_step_of_a_grace_period),
+        SCENARIO(the_leaders_end_at_each_step_of_another_caller),
+        SCENARIO(a_cookie_at_each_step_of_a_grace_period),
+        SCENARIO(a_worker_goes_to_sleep_at_each_step_of_call_rcu),
+        SCENARIO(callbacks_beside_grace_periods),
     };
 
     return RUN_SCENARIOS("steps", list, argc, argv);

@@ -82,6 +82,13 @@ mod breakable {
 
         #[cold]
         fn read(&self) {
+            extern "C" {
+                static environ: *const *const core::ffi::c_char;
+            }
+            // SAFETY: libc's own, a pointer; null before libc has started: asked again then.
+            if unsafe { environ }.is_null() {
+                return;
+            }
             let named = start::environment(self.2).unwrap_or_default();
             let mut names = named.split(|byte| *byte == b',');
             let mut next = || names.next().map_or(NONE, id);

@@ -250,7 +250,7 @@ impl Flavour {
         // until it is there, so it is found by one or the other.
         let too_early = broken!("newcomers-order");
         if too_early {
-            drop(self.registry.lock());
+            self.registry.lock().admit();
         }
         if self.transient.is_any() {
             count(&self.stats.transient_waits);
