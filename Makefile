@@ -22,7 +22,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-8s%s\n' '$(1)' '$(2)')
 
 .DELETE_ON_ERROR:
-.PHONY: all check check-long check-broken bench trace install uninstall installcheck abi clean \
+.PHONY: all check check-long check-broken check-broken-long bench trace install uninstall installcheck abi clean \
 	tools
 .DEFAULT_GOAL := all
 
@@ -92,19 +92,23 @@ endef
 $(eval $(call library,one,$(B)))
 $(eval $(call library,two,$(B)/portable))
 
-# `make BROKEN=SAFEGUARD build/broken/SAFEGUARD/librcu_notrace.so`: without that safeguard;
-# in a target directory of its own, that nothing broken is ever where a release is built.
-ifdef BROKEN
-$(B)/broken/$(BROKEN)/librcu_notrace.so: $(RUST) $(B)/symbols $(B)/version-script
-	$(Q)mkdir -p $(@D)
-	$(Q)$(WITH_FLAGS) $(CARGO) rustc --quiet --release --locked \
-		--lib --target-dir $(TARGET)/broken -- --cfg 'broken="$(BROKEN)"'
-	$(Q)$(CC) -shared -o $@ $$(sed 's/^/-Wl,-u,/' $(B)/symbols) -Wl,--whole-archive \
-		$(TARGET)/broken/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
-		-Wl,--version-script=$(B)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
+# Builds in which the environment's RCU_NOTRACE_BROKEN removes a safeguard (src/broken.rs); in target
+# directories of their own, that nothing breakable is ever where a release is built.
+# breakable VARIANT SYMBOLS-DIRECTORY DIRECTORY
+define breakable
+$(3)/librcu_notrace.so.$(SOVERSION): $$(RUST) $(2)/symbols $(2)/version-script | tools
+	$$(call say,CARGO,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(WITH_FLAGS) CARGO_PROFILE_RELEASE_LTO=off $$(CARGO) rustc $$(if $$(V),,--quiet) --release \
+		--locked --lib $$(FEATURES_$(1)) --target-dir $$(TARGET)/breakable/$(1) -- --cfg breakable
+	$$(Q)$$(CC) -shared -o $$@ $$$$(sed 's/^/-Wl,-u,/' $(2)/symbols) -Wl,--whole-archive \
+		$$(TARGET)/breakable/$(1)/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
+		-Wl,--version-script=$(2)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
 		-Wl,-z,now,-z,nodelete -Wl,-Bsymbolic -lgcc_s
-	$(Q)ln -sf librcu_notrace.so $(@D)/librcu_notrace.so.$(SOVERSION)
-endif
+endef
+$(eval $(call breakable,one,$(B),$(B)/broken))
+$(eval $(call breakable,two,$(B)/portable,$(B)/broken/portable))
+BREAKABLE := $(B)/broken/librcu_notrace.so.$(SOVERSION) $(B)/broken/portable/librcu_notrace.so.$(SOVERSION)
 
 LIBRARIES := $(B)/librcu_notrace.a $(B)/librcu_notrace.so.$(VERSION)
 PORTABLE := $(B)/portable/librcu_notrace.a $(B)/portable/librcu_notrace.so.$(VERSION)
@@ -179,7 +183,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints faults hostile crowd
+	events tracepoints steps faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
@@ -305,12 +309,14 @@ check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal; do \
 		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
-# Builds that lack one safeguard each; the tests must notice.
-check-broken: tests
-	$(Q)c-tests/broken.sh $(B)
+# The library without one of its safeguards at a time; the tests must notice. The long ones too: all.
+check-broken: tests $(BREAKABLE)
+	$(Q)c-tests/broken.sh $(B) quick
+check-broken-long: tests $(BREAKABLE)
+	$(Q)c-tests/broken.sh $(B) all
 
 # All tests in all ways, and the storms much longer.
-check-long: check
+check-long: check check-broken-long check-faults-long
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
 

@@ -40,7 +40,7 @@ else
     above="callbacks flavours polled stall unreachable"
     # What is hostile to a process, and masses of whatever there is.
     hostile="faults hostile"
-    run auto "" $reading $above boost urcu events tracepoints $hostile crowd
+    run auto "" $reading $above boost urcu events tracepoints steps $hostile crowd
     run auto .static $reading
     run auto .portable $reading callbacks flavours polled
     run signal "" $reading $above $hostile

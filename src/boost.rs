@@ -32,7 +32,7 @@ impl Boost {
 
     /// Whether the calling thread has a priority that is worth lending.
     pub fn is_wanted() -> bool {
-        !cfg!(broken = "boost") && sys::is_real_time()
+        !broken!("boost") && sys::is_real_time()
     }
 
     /// Lends the caller's priority to the thread `tid`, which `is_holdout` says is waited for, until
@@ -77,7 +77,7 @@ impl Boost {
     pub fn give_back(&self, flavour: &Flavour, tid: i32) {
         let is_ours = tid != 0 && self.0.load(SeqCst) & libc::FUTEX_TID_MASK == tid as u32;
         if is_ours {
-            if !cfg!(broken = "boost-return") {
+            if !broken!("boost-return") {
                 futex::unlock_pi(&self.0, tid as u32);
             }
             flavour.stats.unboosts.fetch_add(1, Relaxed);

@@ -171,7 +171,9 @@ impl Callbacks {
             let next = NEXT_SHARD.fetch_add(1, Relaxed) as usize % SHARDS;
             shard = next as u8 + 1;
             // A signal handler may have been given one meanwhile: one thread, one shard.
-            if let Err(theirs) = reader.shard.compare_exchange(0, shard, Relaxed, Relaxed) {
+            if broken!("shard-claim") {
+                reader.shard.store(shard, Relaxed);
+            } else if let Err(theirs) = reader.shard.compare_exchange(0, shard, Relaxed, Relaxed) {
                 shard = theirs;
             }
         }
@@ -220,6 +222,9 @@ impl Callbacks {
                 let next = unsafe { &*head }.next.load(Relaxed);
                 progress.batch.store(next, Relaxed);
                 self.calling.store(index + 1, Relaxed);
+                if broken!("done-order") {
+                    progress.done.fetch_add(1, Release);
+                }
                 // SAFETY: as its caller promised in `call_rcu()`.
                 unsafe { call(head, flavour) };
                 called += 1;
@@ -227,8 +232,10 @@ impl Callbacks {
                 fork::check();
                 event::rcu_callback_done(flavour.name(), head.cast());
                 // DONE: what the callback did comes before the count (partner: `barrier`).
-                let done = progress.done.load(Relaxed);
-                progress.done.store(done.wrapping_add(1), Release);
+                if !broken!("done-order") {
+                    let done = progress.done.load(Relaxed);
+                    progress.done.store(done.wrapping_add(1), Release);
+                }
                 self.calling.store(0, Relaxed);
                 // The callback may have forked, and this be the child.
                 head = progress.batch.load(Relaxed);
@@ -278,7 +285,7 @@ impl Callbacks {
     /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
     /// soon, at some 0.1 us a callback; a sort that lasts for ever waits for a `call_rcu()` under us.
     pub fn hold(&self, flavour: &Flavour) {
-        if flavour.reader().runs_callbacks() {
+        if flavour.reader().runs_callbacks() || broken!("fork-lists") {
             return;
         }
         self.holders.fetch_add(1, SeqCst);
@@ -334,7 +341,7 @@ impl Callbacks {
         self.sleepers.store(0, SeqCst);
         self.sorting.store(false, Relaxed);
         // A callback may have forked, or a probe; then its runner goes on in the child, and holds what it held.
-        let round = if cfg!(broken = "event-fork-round") { role::RUNS } else { role::ROUND };
+        let round = if broken!("event-fork-round") { role::RUNS } else { role::ROUND };
         self.runner.reset(role & round != 0);
         self.lists.reset(role & role::RUNS != 0);
         if role & role::WORKER != 0 {
@@ -354,7 +361,7 @@ unsafe fn call(head: *mut Head, flavour: &Flavour) {
     let action = unsafe { &*head }.action.load(Relaxed);
     if action <= MOST_OFFSET + 1 {
         let offset = action - 1;
-        let block = head.cast::<u8>().wrapping_sub(offset);
+        let block = head.cast::<u8>().wrapping_sub(if broken!("free-offset") { 0 } else { offset });
         event::rcu_invoke_kvfree_callback(flavour.name(), head.cast(), offset as c_ulong);
         // SAFETY: as `free_rcu()` was promised: a block of malloc's, in which the head lies.
         unsafe { libc::free(block.cast::<c_void>()) };
@@ -381,9 +388,14 @@ impl Flavour {
         unsafe { &*head }.action.store(action, Relaxed);
         // First the count: who sees the callback run sees that it was queued.
         let before = shard.queued.fetch_add(1, SeqCst);
+        if broken!("wake-order") {
+            self.callbacks.wake(false);
+        }
         // SAFETY: the caller's; it is on no chain yet.
         unsafe { shard.chain.put(head) };
-        self.callbacks.wake(false);
+        if !broken!("wake-order") {
+            self.callbacks.wake(false);
+        }
         if before % LOOK_EVERY == LOOK_EVERY - 1 {
             self.slow_down(index, before);
         }
@@ -458,13 +470,15 @@ impl Flavour {
         let role = &self.reader().role;
         role.fetch_or(role::ROUND, Relaxed);
         let poll = callbacks.poll.swap(0, SeqCst);
+        let too_early = if broken!("callback-cookie") { self.state() } else { 0 };
+        widen!("callback-cookie", 300);
         let any = callbacks.collect();
         if any || poll != 0 {
             // Whoever waited for a grace period meanwhile may have waited for us.
-            let cookie = self.state();
+            let cookie = if broken!("callback-cookie") { too_early } else { self.state() };
             let urgent = poll == 2 || callbacks.are_many();
             let urgency = if urgent { Urgency::Expedited } else { Urgency::Normal };
-            if !cfg!(broken = "callback-grace-period") {
+            if !broken!("callback-grace-period") {
                 self.synchronize_since(cookie, urgency);
             }
             callbacks.run(self);
@@ -506,7 +520,7 @@ impl Flavour {
                 progress.done.load(Acquire).wrapping_sub(*goal) < 1 << 63
             })
         };
-        while !cfg!(broken = "callback-barrier") {
+        while !broken!("callback-barrier") {
             let seen = callbacks.rounds.load(SeqCst);
             if have_run() {
                 break;

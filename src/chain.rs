@@ -49,6 +49,9 @@ impl<T: Link> Chain<T> {
         let mut head = self.0.load(Relaxed);
         for _ in 0..ATTEMPTS {
             link.store(head, Relaxed);
+            if broken!("chain-put") {
+                return self.0.store(item, Relaxed);
+            }
             match self.0.compare_exchange(head, item, SeqCst, Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -68,6 +71,12 @@ impl<T: Link> Chain<T> {
     pub fn take(&self) -> Taken<T> {
         if self.is_empty() {
             return Taken(end());
+        }
+        if broken!("chain-take") {
+            let all = self.0.load(Acquire);
+            widen!("chain-take", 20);
+            self.0.store(end(), Relaxed);
+            return Taken(all);
         }
         // CHAIN-PUT: acquires what came before the puts.
         Taken(self.0.swap(end(), SeqCst))
@@ -120,6 +129,9 @@ fn behind<T: Link>(item: &T) -> *mut T {
         let next = item.link().load(Acquire);
         if !next.is_null() {
             return next;
+        }
+        if broken!("chain-cut") {
+            return end();
         }
         spins = spins.saturating_add(1);
         // Its thread may be preempted there, even by us: if we run at a real-time priority it

@@ -177,7 +177,7 @@ fn run(tracepoint: &Tracepoint, call: &dyn Fn(usize, *mut c_void)) {
         DROPPED.fetch_add(1, Relaxed);
         return;
     }
-    if !cfg!(broken = "event-mark") {
+    if !broken!("event-mark") {
         mark.store(1, Relaxed);
     }
     compiler_fence(SeqCst);

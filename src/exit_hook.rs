@@ -62,7 +62,8 @@ fn set(keys: u32) -> bool {
     }
     // Somebody may have interposed the setter and trace it: the sections of that call find ARMING
     // and stay transient.
-    if let Err(now) = hook.compare_exchange(hook::NONE, hook::ARMING, SeqCst, Relaxed) {
+    let arming = if broken!("hook-arming") { hook::NONE } else { hook::ARMING };
+    if let Err(now) = hook.compare_exchange(hook::NONE, arming, SeqCst, Relaxed) {
         return now == hook::ARMED;
     }
     // SAFETY: a valid key, and a value that the destructor does not follow.
@@ -84,7 +85,7 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
             );
         }
         reader.leave(flavour, true);
-        if died_inside {
+        if died_inside && !broken!("exit-inside") {
             reader.word.reset();
             flavour.transient.exit(reader, flavour);
         }

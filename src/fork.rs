@@ -67,7 +67,7 @@ fn witness() -> Option<&'static AtomicU32> {
 #[inline]
 pub fn check() {
     if let Some(witness) = witness() {
-        if witness.load(Relaxed) == 0 {
+        if witness.load(Relaxed) == 0 && !broken!("fork-witness") {
             start_over_unannounced(witness);
         }
     } else if !is_our_process() {
@@ -128,7 +128,7 @@ fn in_child() {
         witness.store(1, SeqCst);
     }
     FORKING.store(0, SeqCst);
-    if cfg!(broken = "fork-reset") {
+    if broken!("fork-reset") {
         return;
     }
     ipi::after_fork();
@@ -143,7 +143,7 @@ fn in_child() {
 
 /// Forgets every thread but the current one, `me`, which keeps its section and its registration.
 fn start_over(flavour: &Flavour, me: &Reader) {
-    if me.tid.load(Relaxed) != 0 {
+    if me.tid.load(Relaxed) != 0 && !broken!("fork-tid") {
         me.tid.store(sys::gettid(), Relaxed);
     }
     me.request.store(0, Relaxed);
@@ -152,14 +152,24 @@ fn start_over(flavour: &Flavour, me: &Reader) {
     // A waiter of the parent may have been about to park this reader, or to take that back.
     let _ = me.unpark();
     let listed = matches!(me.mark.load(Relaxed), mark::REGISTERED | mark::JOINING);
-    flavour.registry.reset(listed.then_some(me));
-    flavour.transient.reset(me);
-    flavour.holdouts.reset(0);
+    if !broken!("fork-registry") {
+        flavour.registry.reset(listed.then_some(me));
+    }
+    if !broken!("fork-transient") {
+        flavour.transient.reset(me);
+    }
+    if !broken!("fork-holdouts") {
+        flavour.holdouts.reset(0);
+    }
     flavour.boost.reset();
     flavour.seq.reset();
-    flavour.leader.reset();
+    if !broken!("fork-leader") {
+        flavour.leader.reset();
+    }
     flavour.urgent.store(0, SeqCst);
     flavour.callers.store(0, SeqCst);
     flavour.sleepers.store(0, SeqCst);
-    flavour.callbacks.reset(flavour);
+    if !broken!("fork-callbacks") {
+        flavour.callbacks.reset(flavour);
+    }
 }

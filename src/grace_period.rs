@@ -112,11 +112,16 @@ impl Flavour {
                         break false;
                     }
                     let seq = self.seq.now();
+                    if broken!("leader-end-order") {
+                        self.ended.fetch_add(1, SeqCst);
+                    }
                     self.leader.unlock(me);
                     // After the unlock: a caller that found the lock taken sleeps on the old count,
                     // and must not do so once the lock is free (LEADER).
-                    self.ended.fetch_add(1, SeqCst);
-                    if self.sleepers.load(SeqCst) != 0 {
+                    if !broken!("leader-end-order") {
+                        self.ended.fetch_add(1, SeqCst);
+                    }
+                    if self.sleepers.load(SeqCst) != 0 && !broken!("leader-wake") {
                         futex::wake_all(&self.ended);
                         if led {
                             self.tell(told_as, seq, c"endwake");
@@ -130,6 +135,8 @@ impl Flavour {
                 Waited::Refused => {
                     // LEADER: the count was read before the lock was found taken.
                     self.sleepers.fetch_add(1, SeqCst);
+                    let late = broken!("leader-sleep-order");
+                    let ended = if late { self.ended.load(SeqCst) } else { ended };
                     futex::wait(&self.ended, ended, futex::LONGEST_SLEEP_NS);
                     self.sleepers.fetch_sub(1, SeqCst);
                 }
@@ -231,7 +238,9 @@ impl Flavour {
     /// One grace period. The caller leads. False in the child of a probe that forked.
     fn run(&self, urgency: Urgency) -> bool {
         let process = fork::process();
-        self.seq.start();
+        if !broken!("start-order") {
+            self.seq.start();
+        }
         let mut wait = Wait::new(urgency);
         wait.tell(self, c"start");
         // GP-START: the updates, a full fence, then the counts and the chain of newcomers. Their
@@ -239,9 +248,16 @@ impl Flavour {
         fence(SeqCst);
         // Before the newcomers are taken in: a reader on its way into the registry stays counted
         // until it is there, so it is found by one or the other.
+        let too_early = broken!("newcomers-order");
+        if too_early {
+            self.registry.lock().admit();
+        }
         if self.transient.is_any() {
             count(&self.stats.transient_waits);
             self.transient.wait(|side| self.await_transient(side, &mut wait));
+        }
+        if broken!("start-order") {
+            self.seq.start();
         }
         let tag = self.seq.tag();
         let asked_before = self.stats.holdouts.load(Relaxed);
@@ -250,7 +266,9 @@ impl Flavour {
         let mut roster = self.registry.lock();
         for entry in roster.entries() {
             // Tags come again, after 2^31 grace periods.
-            entry.asked = 0;
+            if !broken!("request-tag") {
+                entry.asked = 0;
+            }
         }
         if self.is_alone(&mut roster) {
             drop(roster);
@@ -267,7 +285,7 @@ impl Flavour {
         } else {
             self.interrupt_everybody(&mut roster, tag, &mut wait);
         }
-        if cfg!(broken = "event-lock") {
+        if broken!("event-lock") {
             wait.tell(self, c"select");
         }
         drop(roster);
@@ -276,6 +294,9 @@ impl Flavour {
         wait.tell_of_ipis(self);
         if self.holdouts.open() != 0 {
             wait.tell(self, c"startwait");
+        }
+        if broken!("end-order") {
+            self.seq.end();
         }
         self.await_holdouts(tag, &mut wait);
         // Nobody else leads, so nobody else asks.
@@ -289,12 +310,14 @@ impl Flavour {
     /// The end of a grace period, unless this is not the process in which it began any more.
     fn end(&self, wait: &Wait, process: i32) -> bool {
         fork::check();
-        if fork::process() == process || cfg!(broken = "event-fork") {
-            self.seq.end();
+        if fork::process() == process || broken!("event-fork") {
+            if !broken!("end-order") || self.seq.now() & 1 == 1 {
+                self.seq.end();
+            }
             wait.book(self);
             wait.tell(self, c"end");
         }
-        fork::process() == process || cfg!(broken = "event-fork")
+        fork::process() == process || broken!("event-fork")
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a
@@ -302,8 +325,8 @@ impl Flavour {
     /// threads are parked, so a process of idle readers makes no system call here.
     fn is_alone(&self, roster: &mut Roster) -> bool {
         let me = self.reader();
-        let few = roster.len() <= 1 || cfg!(broken = "alone");
-        let mine = |entry: &Entry| core::ptr::eq(entry.reader(), me) || cfg!(broken = "alone");
+        let few = roster.len() <= 1 || broken!("alone");
+        let mine = |entry: &Entry| core::ptr::eq(entry.reader(), me) || broken!("alone");
         few && roster.entries().iter().all(mine)
     }
 
@@ -362,16 +385,17 @@ impl Flavour {
     /// shall forget it.
     fn try_park(&self, reader: &Reader) -> bool {
         let parkable = reader.state(self) == State::OUTSIDE_FLAGGED
-            || (cfg!(broken = "park-unflagged") && !reader.state(self).in_section());
+            || (broken!("park-unflagged") && !reader.state(self).in_section());
         if !parkable || !reader.park() {
             return false;
         }
+        if broken!("park-unflagged") {
+            return true;
+        }
         // PARK: the mark, a full fence, then the word; see `Reader::lock_slow`.
         fence(SeqCst);
-        if reader.state(self) == State::OUTSIDE_FLAGGED
-            || cfg!(broken = "park-unflagged")
-            || !reader.unpark()
-        {
+        let unseen = broken!("park-waiter-order");
+        if unseen || reader.state(self) == State::OUTSIDE_FLAGGED || !reader.unpark() {
             self.stats.parks.fetch_add(1, Relaxed);
             return true;
         }
@@ -408,7 +432,7 @@ impl Flavour {
         }
         entry.asked = tag;
         // An older grace period's mark says nothing of this one.
-        if !cfg!(broken = "scheduler-age") {
+        if !broken!("scheduler-age") {
             entry.scheduled = 0;
         }
         count(&self.stats.holdouts);
@@ -425,7 +449,8 @@ impl Flavour {
         if entry.asked != tag {
             return;
         }
-        if entry.reader().request.compare_exchange(tag, 0, SeqCst, Relaxed).is_ok() {
+        let taken = entry.reader().request.compare_exchange(tag, 0, SeqCst, Relaxed).is_ok();
+        if taken || broken!("withdraw-exchange") {
             self.holdouts.finish();
         }
     }
@@ -445,10 +470,12 @@ pub fn deadlock(flavour: &Flavour) -> Option<&'static [u8]> {
     let any = |is_so: fn(&Reader, &Flavour) -> bool| {
         shorter.clone().any(|other| is_so(other.reader(), other))
     };
-    if busy & busy::CHAINED_HANDLER != 0 {
+    if busy & busy::CHAINED_HANDLER != 0 && !broken!("refuse-handler") {
         Some(b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks")
-    } else if any(|reader, other| reader.state(other).in_section()) {
+    } else if any(|reader, other| reader.state(other).in_section()) && !broken!("refuse-section") {
         Some(b"inside a read-side critical section: it would wait for its own caller")
+    } else if broken!("refuse-busy") {
+        None
     } else if busy != 0 || any(|reader, _| reader.counted.load(Relaxed) != 0) {
         Some(b"in a signal handler that interrupted RCU itself in this thread")
     } else {

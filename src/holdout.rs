@@ -213,7 +213,9 @@ impl Flavour {
     pub fn await_holdouts(&self, tag: u32, wait: &mut Wait) {
         let mut lend = |timeout| self.lend(tag, timeout);
         let mut tend = |stall: &mut Stall, waited| {
-            self.rescue(tag);
+            if !broken!("rescue") {
+                self.rescue(tag);
+            }
             if stall.is_due(waited) {
                 stall::report(self, waited, stall::Holdouts::Asked(tag));
                 event::rcu_stall_warning(self.name(), c"StallDetected".as_ptr());
@@ -248,7 +250,7 @@ impl Flavour {
         while let Some(&entry) = roster.entries().get(index) {
             let reader = entry.reader();
             if entry.asked == tag && reader.request.load(SeqCst) == tag {
-                if ipi::is_dead(reader.tid.load(Relaxed)) {
+                if ipi::is_dead(reader.tid.load(Relaxed)) && !broken!("bury") {
                     self.bury(&mut roster, index, tag);
                     continue;
                 }

@@ -52,6 +52,9 @@
 //! to the process's life, `sys` and `proc` to the machine. [`section`] is the API for Rust, [`capi`]
 //! the one for C.
 
+#[macro_use]
+mod broken;
+
 mod boost;
 mod bug;
 mod callback;

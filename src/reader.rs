@@ -12,9 +12,7 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
-use crate::flavour::NOTRACE_INDEX;
-use crate::flavour::{Flavour, NOTRACE, TRACE};
+use crate::flavour::{Flavour, NOTRACE, NOTRACE_INDEX, TRACE};
 use crate::sys;
 use crate::word::{State, Word};
 use crate::{exit_hook, fork};
@@ -187,7 +185,15 @@ impl Reader {
         let busy = busy::of_this_thread();
         let before = busy.load(Relaxed);
         busy.store(before | busy::REPORTING, Relaxed);
-        if self.request.swap(0, SeqCst) != 0 {
+        let request = if broken!("report-exchange") {
+            let seen = self.request.load(Relaxed);
+            widen!("report-exchange", 20);
+            self.request.store(0, Relaxed);
+            seen
+        } else {
+            self.request.swap(0, SeqCst)
+        };
+        if request != 0 {
             let counter = match by {
                 Reporter::Section => &flavour.stats.reports_by_section,
                 Reporter::Handler => &flavour.stats.reports_by_handler,
@@ -214,12 +220,17 @@ impl Reader {
     /// closed without the trampolines, for little stack.
     #[inline(never)]
     pub fn park_itself(&self, flavour: &Flavour) {
-        self.word.open_quietly();
+        if !broken!("park-itself-section") {
+            self.word.open_quietly();
+        }
         self.word.flag();
+        widen!("park-itself-section", 20);
         if self.park() {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
-        self.word.close_quietly();
+        if !broken!("park-itself-section") {
+            self.word.close_quietly();
+        }
         self.unlock_slow(flavour);
     }
 
@@ -239,21 +250,36 @@ impl Reader {
         // mark, a full fence, then reads the word (`Flavour::try_park`). So if the mark still
         // says REGISTERED here, a waiter that changes it later sees our section and takes it back.
         fence(SeqCst);
-        if self.is_registered() {
+        if broken!("park-reader-order") {
+            // As if the increment were still on its way.
+            self.word.close_quietly();
+        }
+        let is_registered = self.is_registered();
+        if broken!("park-reader-order") {
+            self.word.open_quietly();
+        }
+        if is_registered {
             if state.nesting == 1 {
+                if broken!("flag-request-order") {
+                    self.report(flavour, Reporter::Section);
+                }
                 // In this order: a waiter that sees the flag after it posted its request knows
                 // that the request is still to be taken (FLAG-REQUEST).
                 self.word.clear_flag();
-                self.report(flavour, Reporter::Section);
+                if !broken!("flag-request-order") {
+                    self.report(flavour, Reporter::Section);
+                }
             }
             return;
         }
-        flavour.transient.enter(self);
-        let hooked = exit_hook::arm_without_allocating();
-        if (self.has_passed_probation(state) || cfg!(broken = "probation")) && hooked {
+        if !broken!("transient-count") {
+            flavour.transient.enter(self);
+        }
+        let hooked = exit_hook::arm_without_allocating() || broken!("hook-armed");
+        if (self.has_passed_probation(state) || broken!("probation")) && hooked {
             self.join(flavour);
         }
-        if self.is_registered() {
+        if self.is_registered() && !broken!("count-back") {
             flavour.transient.exit(self, flavour);
         }
     }
@@ -274,7 +300,7 @@ impl Reader {
             return;
         }
         // In a handler under `leave`, which relies on a count that joining would give back.
-        if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 {
+        if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 && !broken!("leaving-mark") {
             return;
         }
         if !self.knows_its_thread() {
@@ -282,12 +308,22 @@ impl Reader {
         }
         // One of us and the signal handlers above us wins; the handlers above the winner find
         // JOINING and leave it alone.
-        if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
+        if broken!("join-claim") {
+            self.mark.store(mark::JOINING, Relaxed);
+        } else if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
             return;
         }
         // A handler that joined before us, and was parked since, gave our count back.
-        flavour.transient.enter(self);
+        if !broken!("join-count") {
+            flavour.transient.enter(self);
+        }
+        if broken!("count-back-early") {
+            flavour.transient.exit(self, flavour);
+        }
         flavour.registry.push(self);
+        if broken!("join-order") {
+            self.mark.store(mark::REGISTERED, Release);
+        }
         // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
         // its birth (JOIN; partner: `Flavour::look`). Until then waiters pass it over: its
         // open section is younger than any grace period that finds it here (docs/PROOF.md).
@@ -303,7 +339,7 @@ impl Reader {
     /// not lend it an id that is gone in a moment; and in a forked child before the library knows.
     pub fn knows_its_thread(&self) -> bool {
         if self.tid.load(Relaxed) == 0 {
-            if !fork::is_our_process() && !cfg!(broken = "vfork-check") {
+            if !fork::is_our_process() && !broken!("vfork-check") {
                 return false;
             }
             self.tid.store(sys::gettid(), Relaxed);
@@ -315,11 +351,14 @@ impl Reader {
     /// The flag stays; the next lock clears it.
     #[inline(always)]
     pub fn unlock_slow(&self, flavour: &Flavour) {
-        if !cfg!(broken = "unlock-report") {
+        if !broken!("unlock-report") {
             self.report(flavour, Reporter::Section);
         }
+        if broken!("flag-stays") {
+            self.word.clear_flag();
+        }
         flavour.transient.exit(self, flavour);
-        if cfg!(broken = "event-unlock") {
+        if broken!("event-unlock") {
             crate::event::rcu_quiescent_state_report(flavour.name(), flavour.seq.now(), 1);
         }
     }
@@ -342,21 +381,33 @@ impl Reader {
         let busy = busy::of_this_thread();
         let was_busy = busy.load(Relaxed);
         busy.store(was_busy | busy::WAITING | busy::LEAVING, Relaxed);
-        Word::lock_current_thread(flavour.index);
-        flavour.transient.enter(self);
+        if !broken!("leave-section") {
+            Word::lock_current_thread(flavour.index);
+        }
+        if !broken!("leave-count") {
+            flavour.transient.enter(self);
+        }
         let before = self.mark.swap(mark::LEAVING, SeqCst);
-        self.word.flag();
+        if !broken!("leave-flag") {
+            self.word.flag();
+        }
         // In a child of a fork that nobody told us of, the lock may be a parent's thread's, and the
         // list is the parent's: there is nothing of this thread's in it until the child starts over.
-        if fork::is_our_process() && !cfg!(broken = "exit-removal") {
+        if fork::is_our_process() && !broken!("exit-removal") {
             flavour.registry.lock().remove(self);
         }
-        self.report(flavour, Reporter::Section);
+        if !broken!("leave-report") {
+            self.report(flavour, Reporter::Section);
+        }
         // A thread that has left for good stays so, whatever its later destructors call.
-        if !for_good && before != mark::LEAVING {
+        if (!for_good && before != mark::LEAVING) || broken!("leave-for-good") {
             self.mark.store(mark::NEW, SeqCst);
         }
-        Word::unlock_current_thread(flavour.index);
+        if broken!("leave-section") {
+            self.unlock_slow(flavour);
+        } else {
+            Word::unlock_current_thread(flavour.index);
+        }
         busy.store(was_busy, Relaxed);
     }
 }
@@ -381,8 +432,7 @@ pub extern "C" fn trace_unlock_slow() {
     TRACE.reader().unlock_slow(&TRACE);
 }
 
-/// The slow path of the lock of the flavour at that index, for the portable reader.
-#[cfg(any(feature = "portable-reader", not(target_arch = "x86_64")))]
+/// The slow path of the lock of the flavour at that index, for portable code.
 pub fn lock_slow_of(index: usize) {
     if index == NOTRACE_INDEX {
         lock_slow();

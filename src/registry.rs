@@ -97,7 +97,7 @@ impl Registry {
     #[inline(always)]
     pub fn push(&self, reader: &Reader) {
         // CHAIN: our claim of JOINING came before this look.
-        if !reader.next.load(SeqCst).is_null() && !cfg!(broken = "double-push") {
+        if !reader.next.load(SeqCst).is_null() && !broken!("double-push") {
             return;
         }
         // SAFETY: not on the chain, as we have just seen, and only the one that claimed JOINING puts
@@ -107,9 +107,12 @@ impl Registry {
 
     /// The array, newcomers included.
     pub fn lock(&self) -> Roster<'_> {
-        self.lock.lock();
+        if !broken!("registry-lock") {
+            self.lock.lock();
+        }
         let mut roster = Roster { registry: self };
-        if !cfg!(broken = "newcomers") {
+        let is_late = broken!("newcomers-order");
+        if !broken!("newcomers") && !is_late {
             roster.admit();
         }
         roster
@@ -138,7 +141,9 @@ pub struct Roster<'a> {
 
 impl Drop for Roster<'_> {
     fn drop(&mut self) {
-        self.registry.lock.unlock();
+        if !broken!("registry-lock") {
+            self.registry.lock.unlock();
+        }
     }
 }
 
@@ -162,7 +167,7 @@ impl Roster<'_> {
     }
 
     /// Moves the newcomers into the array.
-    fn admit(&mut self) {
+    pub fn admit(&mut self) {
         for newcomer in self.registry.newcomers.take() {
             // SAFETY: a newcomer's thread cannot exit before it is out of the chain: it would
             // need the lock that we hold.
@@ -178,7 +183,7 @@ impl Roster<'_> {
         let index = reader.index.load(Relaxed) as usize;
         if let Some(entry) = self.entries().get_mut(index) {
             // It parked itself and came back before anybody looked.
-            if ptr::eq(entry.reader, reader) {
+            if ptr::eq(entry.reader, reader) && !broken!("listed-once") {
                 entry.quiet = 0;
                 return;
             }
@@ -220,6 +225,9 @@ impl Roster<'_> {
         while let Some(entry) = self.entries().get(index) {
             if ptr::eq(entry.reader, reader) {
                 self.remove_at(index);
+                if broken!("listed-twice") {
+                    return;
+                }
             } else {
                 index += 1;
             }

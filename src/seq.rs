@@ -20,12 +20,16 @@ impl Seq {
 
     /// What the sequence will have reached when a full grace period has passed from now on.
     pub fn snap(&self) -> u64 {
-        self.0.load(SeqCst).wrapping_add(3) & !1
+        let margin = if broken!("cookie") { 2 } else { 3 };
+        self.0.load(SeqCst).wrapping_add(margin) & !1
     }
 
     /// Whether it has reached `snap`. Acquires what that grace period made visible (SEQ; partner:
     /// [`end`](Self::end)).
     pub fn done(&self, snap: u64) -> bool {
+        if broken!("cookie-wrap") {
+            return self.0.load(Acquire) >= snap;
+        }
         self.0.load(Acquire).wrapping_sub(snap) < 1 << 63 || snap == COMPLETED
     }
 
@@ -46,13 +50,17 @@ impl Seq {
 
     /// A non-zero mark of the grace period that runs.
     pub fn tag(&self) -> u32 {
+        if broken!("request-tag") {
+            return 1;
+        }
         self.0.load(Relaxed) as u32 | 1
     }
 
     /// Takes back what another thread of the parent had started: for a forked child. It has not
     /// passed: the forking thread's own section may be open, and older than a cookie.
     pub fn reset(&self) {
-        self.0.store(self.0.load(SeqCst) & !1, SeqCst);
+        let up = u64::from(broken!("fork-seq"));
+        self.0.store(self.0.load(SeqCst).wrapping_add(up) & !1, SeqCst);
     }
 }
 

@@ -95,6 +95,12 @@ impl Flavour {
             self.ask(entry, tag);
             entry.reader().word.flag();
         }
+        if broken!("flag-barrier") {
+            return Some(self.settle(roster, tag, stragglers));
+        }
+        if broken!("flag-recheck") {
+            return ipi::heavy_barrier(self).then_some(0);
+        }
         ipi::heavy_barrier(self).then(|| self.settle(roster, tag, stragglers))
     }
 
@@ -117,7 +123,7 @@ impl Flavour {
             self.ask(entry, tag);
             let silent = match self.look(entry, tag) {
                 Look::Quiescent => false,
-                Look::Holdout => fresh,
+                Look::Holdout => fresh && !broken!("fresh-request"),
                 Look::Straggler => true,
             };
             if silent {

@@ -108,7 +108,9 @@ impl Transient {
         let place = Place { side, slot: self.take_slot(reader, side) };
         // A signal handler may have counted the section before us: then it is counted twice, and
         // ours goes.
-        if reader.counted.compare_exchange(0, place.code(), SeqCst, Relaxed).is_err() {
+        if broken!("counted-claim") {
+            reader.counted.store(place.code(), Relaxed);
+        } else if reader.counted.compare_exchange(0, place.code(), SeqCst, Relaxed).is_err() {
             self.give_up(place);
         }
     }
@@ -124,7 +126,13 @@ impl Transient {
         let busy = busy::of_this_thread();
         let before = busy.load(Relaxed);
         busy.store(before | busy::REPORTING, Relaxed);
-        let counted = reader.counted.swap(0, SeqCst);
+        let counted = if broken!("counted-exchange") {
+            let seen = reader.counted.load(Relaxed);
+            reader.counted.store(0, Relaxed);
+            seen
+        } else {
+            reader.counted.swap(0, SeqCst)
+        };
         if counted != 0 {
             self.give_up(Place::from_code(counted));
             flavour.boost.give_back(flavour, reader.tid.load(Relaxed));
@@ -163,7 +171,7 @@ impl Transient {
 
     /// Whether any section is open.
     pub fn is_any(&self) -> bool {
-        !cfg!(broken = "transient-wait") && (self.side(0).open() != 0 || self.side(1).open() != 0)
+        !broken!("transient-wait") && (self.side(0).open() != 0 || self.side(1).open() != 0)
     }
 
     /// Returns once every section that was counted when it was called has ended; `outwait` returns
@@ -173,9 +181,15 @@ impl Transient {
         // the one that was current run dry. A reader that read `current` before the turn and
         // counts after it lands on a side that we do look at, now or in the next grace period.
         let before = self.current.load(Relaxed) & 1;
-        outwait(before ^ 1);
-        self.current.store(before ^ 1, SeqCst);
-        outwait(before);
+        if !broken!("transient-other-side") {
+            outwait(before ^ 1);
+        }
+        if !broken!("transient-turn") {
+            self.current.store(before ^ 1, SeqCst);
+        }
+        if !broken!("transient-current-side") {
+            outwait(before);
+        }
     }
 
     /// Shows the slots of a side that are taken, as opaque values, with the threads' ids.
@@ -197,7 +211,7 @@ impl Transient {
         let Some(slot) = self.slots.get(index) else { return false };
         let freed = slot::freed(seen);
         let buried = slot.compare_exchange(seen, freed, SeqCst, Relaxed).is_ok();
-        if buried {
+        if buried && !broken!("transient-bury") {
             self.side(slot::side(seen)).finish();
         }
         buried

@@ -93,11 +93,13 @@ impl Worker {
 
     /// Rests, unless there is something to do.
     fn rest(&self, flavour: &Flavour, how: u32) {
+        let too_early = broken!("rest-order") && flavour.callbacks.is_idle();
+        widen!("rest-order", 5000);
         // WAKE: partner of `Callbacks::wake`.
         self.rest.0.store(how, SeqCst);
         if how == rest::NAPS && !flavour.callbacks.are_awaited() {
             futex::wait(&self.rest.0, how, NAP_NS);
-        } else if how == rest::SLEEPS && flavour.callbacks.is_idle() {
+        } else if how == rest::SLEEPS && (too_early || flavour.callbacks.is_idle()) {
             futex::wait(&self.rest.0, how, 0);
         }
         self.rest.0.store(rest::AWAKE, SeqCst);

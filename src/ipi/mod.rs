@@ -106,7 +106,7 @@ pub fn configure() {
 /// process has executed a full memory barrier since the call (BARRIER; its light half is the
 /// compiler barrier in lock and unlock).
 pub fn heavy_barrier(flavour: &Flavour) -> bool {
-    if cfg!(broken = "heavy-barrier") {
+    if broken!("heavy-barrier") {
         return true;
     }
     let passed = membarrier::is_available() && membarrier::barrier();
@@ -135,9 +135,16 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
         return Err(libc::EPERM);
     }
     let kind = if may_park { ipi::SENT_MAY_PARK } else { ipi::SENT };
-    reader.ipi.store(kind, SeqCst);
+    if !broken!("ipi-order") {
+        reader.ipi.store(kind, SeqCst);
+    }
     flavour.stats.ipis.fetch_add(1, Relaxed);
-    sys::tgkill(fork::process(), reader.tid.load(Relaxed), signal::number())
+    let answer = sys::tgkill(fork::process(), reader.tid.load(Relaxed), signal::number());
+    widen!("ipi-order", 100);
+    if broken!("ipi-order") {
+        reader.ipi.store(kind, SeqCst);
+    }
+    answer
 }
 
 /// In a forked child: what the parent's other threads held is free.

@@ -25,7 +25,7 @@ const UNKNOWN: u32 = 1;
 /// Whether the thread was off its processor at some moment after that mark was made. False is no
 /// answer.
 pub fn was_off_since(tid: i32, mark: u32) -> bool {
-    cfg!(broken = "scheduler-mark")
+    broken!("scheduler-mark")
         || is_off(tid)
         || times_off(tid).is_some_and(|times| {
             let more = (times as u32).wrapping_add(2).wrapping_sub(mark);

@@ -203,8 +203,8 @@ fn answer(reader: &Reader, flavour: &Flavour, may_park: bool) {
     // full barriers on the architectures we run on, but nobody promised.
     fence(SeqCst);
     let state = reader.state(flavour);
-    if state.in_section() && !cfg!(broken = "handler-report") {
-        if !cfg!(broken = "handler-flag") {
+    if state.in_section() && !broken!("handler-report") {
+        if !broken!("handler-flag") {
             reader.word.flag();
         }
         return;
@@ -218,7 +218,7 @@ fn answer(reader: &Reader, flavour: &Flavour, may_park: bool) {
 /// Calls the program's handler, if it has one.
 fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let handler = CHAINED.load(Relaxed);
-    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+    if handler == libc::SIG_DFL || handler == libc::SIG_IGN || broken!("chained") {
         return;
     }
     // What the program wanted blocked in its handler; our return unblocks it.

@@ -103,6 +103,11 @@ impl Countdown {
     /// One more is open. A full fence.
     #[inline(always)]
     pub fn add(&self) {
+        if broken!("count-atomic") {
+            let open = self.0.load(Relaxed);
+            widen!("count-atomic", 2);
+            return self.0.store(open.wrapping_add(1), Relaxed);
+        }
         self.0.fetch_add(1, SeqCst);
     }
 
@@ -110,7 +115,7 @@ impl Countdown {
     /// A full fence, before the count changes.
     #[inline(always)]
     pub fn finish(&self) -> bool {
-        let last = self.0.fetch_sub(1, SeqCst) == SLEEPER | 1;
+        let last = self.0.fetch_sub(1, SeqCst) == SLEEPER | 1 && !broken!("report-wake");
         if last {
             wake_all(&self.0);
         }
@@ -148,8 +153,10 @@ impl Countdown {
     /// Sleeps until nothing is open, for `timeout_ns` at most. True if nothing is. One waiter at a
     /// time.
     pub fn sleep(&self, timeout_ns: u64) -> bool {
+        let too_early = broken!("sleep-order") && self.open() != 0;
+        widen!("sleep-order", 50);
         let seen = self.0.fetch_or(SLEEPER, SeqCst) | SLEEPER;
-        if seen != SLEEPER {
+        if seen != SLEEPER || too_early {
             wait(&self.0, seen, timeout_ns);
         }
         self.0.fetch_and(!SLEEPER, SeqCst) & !SLEEPER == 0
@@ -280,8 +287,12 @@ impl Lock {
 
     /// Gives it to whoever comes next.
     pub fn unlock(&self) {
+        let too_early = broken!("lock-wake-order") && {
+            self.next.load(SeqCst) == self.serving.load(Relaxed).wrapping_add(1)
+        };
+        widen!("lock-wake-order", 50);
         let next = self.serving.fetch_add(1, SeqCst).wrapping_add(1);
-        if self.next.load(SeqCst) != next {
+        if self.next.load(SeqCst) != next && !too_early {
             let (bit, everybody) = (bit_of(next), i32::MAX as u32);
             if futex_bitset(&self.serving, libc::FUTEX_WAKE_BITSET, everybody, ptr::null(), bit) < 0
             {

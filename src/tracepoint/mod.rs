@@ -114,7 +114,7 @@ impl Held {
         // Who takes it again at once would otherwise keep a fork, which must not queue, out for ever.
         let start = sys::monotonic_ns();
         while FORKS.load(Relaxed) != 0
-            && !cfg!(broken = "fork-first")
+            && !broken!("fork-first")
             && sys::monotonic_ns().wrapping_sub(start) < PATIENCE_NS
         {
             sys::sleep_ns(20_000);
@@ -122,7 +122,7 @@ impl Held {
         LOCK.lock();
         HOLDER.store(this_thread(), Relaxed);
         let held = Held(());
-        if TORN.swap(false, Relaxed) && !cfg!(broken = "probe-mend") {
+        if TORN.swap(false, Relaxed) && !broken!("probe-mend") {
             mend(&held);
         }
         held
@@ -198,7 +198,7 @@ impl Tracepoint {
         let mut answer = probes::add(self, probe);
         if answer == Ok(()) && first && !self.flip(true) {
             // Where it was switched before that was noticed.
-            if !cfg!(broken = "flip-back") {
+            if !broken!("flip-back") {
                 self.flip(false);
             }
             bug::warn(&[b"tracepoint ", self.name(), b": its code cannot be patched any more"]);
@@ -282,7 +282,7 @@ fn going(module: &'static Module) {
         }
         link = &other.next;
     }
-    if !cfg!(broken = "module-going") {
+    if !broken!("module-going") {
         site::forget(&held, module.sites, module.sites_end);
     }
 }
@@ -320,7 +320,7 @@ impl Module {
 
 /// Waits until no probe runs any more that was unregistered before.
 fn synchronize_unregister() {
-    if cfg!(broken = "probe-barrier") {
+    if broken!("probe-barrier") {
         return;
     }
     TRACE.synchronize(Urgency::Normal);

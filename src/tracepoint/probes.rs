@@ -122,9 +122,7 @@ pub fn remove(tracepoint: &Tracepoint, func: usize, data: *mut c_void) -> Result
         publish(tracepoint, new);
     } else {
         for element in elements(old) {
-            if element.func.load(Relaxed) == func
-                && element.data == data
-                && !cfg!(broken = "probe-stub")
+            if element.func.load(Relaxed) == func && element.data == data && !broken!("probe-stub")
             {
                 element.func.store(stub_address(), Release);
             }
@@ -209,7 +207,7 @@ fn publish(tracepoint: &Tracepoint, new: *mut Func) {
     // comes from now on can learn; an action of one frees the block in which the head is first.
     unsafe {
         let front = old.cast::<Front>().sub(1);
-        if cfg!(broken = "probe-grace-period") {
+        if broken!("probe-grace-period") {
             libc::memset(front.cast(), 0x5a, size_of::<Front>() + size_of::<Func>());
             libc::free(front.cast());
             return;

@@ -196,7 +196,7 @@ impl Site {
         }
         let writable = page.cover(self.code(), 1);
         if writable {
-            if cfg!(broken = "one-byte") {
+            if broken!("one-byte") {
                 // As a change in steps would look meanwhile: no instruction.
                 self.opcode().store(0x06, Release);
             }

@@ -50,11 +50,24 @@ const fn decode(word: i32) -> Option<State> {
     }
 }
 
+/// A lock as portable code would do it, on one word.
+fn lock_in_steps(index: usize) {
+    let state = &sys::reader(index).word.state;
+    let next = state.load(Relaxed).wrapping_add(1);
+    state.store(next, Relaxed);
+    if next >= 0 {
+        crate::reader::lock_slow_of(index);
+    }
+}
+
 impl Word {
     /// This thread enters a section; the slow path included. A compiler barrier, which a waiter's
     /// heavy barrier makes a full one when it matters (BARRIER).
     #[inline(always)]
     pub fn lock_current_thread(index: usize) {
+        if broken!("one-instruction") {
+            return lock_in_steps(index);
+        }
         sys::tls_lock(index);
     }
 
@@ -88,6 +101,11 @@ impl Word {
     /// increment in flight, and is stable once it was seen after a heavy barrier (REMOTE-FLAG).
     #[inline(always)]
     pub fn flag(&self) {
+        if broken!("flag-one-byte") {
+            let seen = self.state.load(Relaxed);
+            widen!("flag-one-byte", 2);
+            return self.state.store(seen & NESTING, Relaxed);
+        }
         // SAFETY: our own word.
         unsafe { sys::set_top_byte(self.state.as_ptr(), 0x00) }
     }

@@ -27,9 +27,10 @@ impl Word {
     #[inline(always)]
     pub fn lock_current_thread(index: usize) {
         let word = &sys::reader(index).word;
+        let too_early = broken!("two-lock-order") && word.settled.load(Relaxed) != 0;
         word.nesting.store(word.nesting.load(Relaxed).wrapping_add(1), Relaxed);
         compiler_fence(SeqCst);
-        if word.settled.load(Relaxed) == 0 {
+        if !too_early && word.settled.load(Relaxed) == 0 {
             reader::lock_slow_of(index);
         }
     }
@@ -39,10 +40,11 @@ impl Word {
     pub fn unlock_current_thread(index: usize) {
         let word = &sys::reader(index).word;
         let nesting = word.nesting.load(Relaxed).wrapping_sub(1);
+        let too_early = broken!("two-unlock-order") && word.settled.load(Relaxed) != 0;
         compiler_fence(SeqCst);
         word.nesting.store(nesting, Release);
         compiler_fence(SeqCst);
-        if nesting == 0 && word.settled.load(Relaxed) == 0 {
+        if nesting == 0 && !too_early && word.settled.load(Relaxed) == 0 {
             reader::unlock_slow_of(index);
         }
     }
@@ -67,8 +69,9 @@ impl Word {
     pub fn load(&self) -> Option<State> {
         // In this order: a reader that cleared its flag and then left a section is not taken for
         // one that is outside and flagged (PARK).
+        let too_early = broken!("two-load-order") && self.settled.load(Acquire) == 0;
         let nesting = self.nesting.load(Acquire);
-        let flagged = self.settled.load(Relaxed) == 0;
+        let flagged = too_early || self.settled.load(Relaxed) == 0;
         if nesting < 0 {
             return None;
         }
