@@ -358,9 +358,11 @@ program_nginx() {
     for round in 1 2; do
         "$@" wrk -t2 -c16 -d2s --timeout 20s "http://127.0.0.1:$((port + round - 1))/small" >> out/wrk 2>&1
         echo "wrk: $?"
-        # New workers.
-        kill -HUP "$(cat nginx.pid)"
     done
+    # New workers.
+    kill -HUP "$(cat nginx.pid)"
+    sleep 1
+    until_true answers
     for path in small large; do
         fetch "$port" "$path" | md5sum
         fetch "$((port + 1))" "$path" | md5sum
