@@ -179,7 +179,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints
+	events tracepoints faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
@@ -206,6 +206,23 @@ $(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static: TEST_LIBS = $(tracepoi
 $(B)/c-tests/tracepoints.portable: TEST_LIBS = $(tracepoint_libs).portable.so
 $(B)/c-tests/tracepoints $(B)/c-tests/tracepoints.static $(B)/c-tests/tracepoints.portable \
 	$(B)/c-tests/tracepoints.fixed: $(TRACEPOINT_OBJECTS)
+
+# Shared objects whose constructors come first, or that come and go.
+build_crowd = $(CC) $(TEST_FLAGS) -fPIC -fvisibility=hidden -shared -o $@ $(filter %.c,$^)
+$(B)/c-tests/crowd_first%so: CROWD_FLAGS = -Wl,-z,initfirst
+$(B)/c-tests/crowd_%.portable.so: c-tests/crowd_%.c c-tests/crowd.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_crowd) -DRCU_NOTRACE_PORTABLE $(CROWD_FLAGS)
+$(B)/c-tests/crowd_%.so: c-tests/crowd_%.c c-tests/crowd.h $(HEADERS)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_crowd) $(CROWD_FLAGS)
+crowd_libs = -Wl,-rpath,'$$ORIGIN' -rdynamic -ldl $(B)/c-tests/crowd_first
+$(B)/c-tests/crowd $(B)/c-tests/crowd.static: TEST_LIBS = $(crowd_libs).so
+$(B)/c-tests/crowd.portable: TEST_LIBS = $(crowd_libs).portable.so
+$(B)/c-tests/crowd $(B)/c-tests/crowd.static: $(B)/c-tests/crowd_first.so $(B)/c-tests/crowd_module.so
+$(B)/c-tests/crowd.portable: $(B)/c-tests/crowd_first.portable.so $(B)/c-tests/crowd_module.portable.so
 
 # Code that is not position-independent.
 $(B)/c-tests/tracepoints.fixed: c-tests/tracepoints.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
@@ -253,8 +270,13 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 .PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
-check: check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
+check: built check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
+
+# Tests run one after another; what they need is built by all processors.
+.PHONY: built
+built: | tools
+	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" all tests
 
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)c-tests/headers.sh
@@ -280,7 +302,7 @@ check-tracers: all
 	$(Q)c-tests/drained.sh $(B)
 
 check-record: $(B)/c-tests/record
-	$(Q)for mode in auto signal membarrier; do \
+	$(Q)for mode in auto signal; do \
 		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
 # Builds that lack one safeguard each; the tests must notice.
@@ -289,14 +311,20 @@ check-broken: tests
 
 # All tests in all ways, and the storms much longer.
 check-long: check
+	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
+
+# Refused calls, hostile processes, masses: in the full numbers.
+.PHONY: check-faults-long
+check-faults-long: tests
+	$(Q)FAULTS_LONG=1 SCENARIO_SECONDS=600 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests faults hostile crowd
 
 # The committed copy of what cbindgen generates.
 abi:
 	RCU_NOTRACE_BLESS=1 $(CARGO) test --locked --test abi
 
-# ---- torture, models, preloading: each in its folder -------------------------------------------
-include torture/rules.mk formal/rules.mk preload/rules.mk
+# ---- torture, models, preloading, audits, sanitizers: each in its folder; they add to check -------------------------------------------
+include torture/rules.mk formal/rules.mk preload/rules.mk tests/audit/rules.mk c-tests/sanitize/rules.mk
 
 # ---- benchmarks -------------------------------------------------------------------------------
 build_lttng = $(CC) -std=gnu11 $(CFLAGS) -fPIC -shared benches/tracepoint_lttng.c
@@ -356,7 +384,7 @@ install:
 		'Version: $(VERSION)' 'Libs: -L$${libdir} -lrcu_notrace' 'Libs.private: -pthread' \
 		'Cflags: -I$${includedir}' > '$(DEST_LIB)/pkgconfig/rcu_notrace.pc'
 	test ! -e $(RCUTRACE) || { $(INSTALL) -d '$(DEST_LIB)/rcu_notrace' '$(DEST_BIN)' '$(DEST_MAN)' && \
-		$(INSTALL) -m 755 $(TRACERS) '$(DEST_LIB)/rcu_notrace' && \
+		$(INSTALL) -m 755 $(TRACERS) $(PRELOAD) '$(DEST_LIB)/rcu_notrace' && \
 		$(INSTALL) -m 755 $(RCUTRACE) '$(DEST_BIN)' && \
 		$(INSTALL) -m 644 $(B)/man/rcutrace*.1 '$(DEST_MAN)'; }
 

@@ -468,7 +468,7 @@ static void modes_change_at_run_time(void)
 {
     struct holder h;
 
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 12; i++) {
         int next = i % 3;
 
         CHECK(rcu_notrace_set_ipi_mode(next) == 0);

@@ -18,7 +18,7 @@ try() { # compiler, language, standard, header
     fi
 }
 
-headers="rcu_notrace.h rcu_notrace/abi.h"
+headers="rcu_notrace.h rcu_notrace/abi.h rcu_notrace/tsan.h"
 headers="$headers rcu_notrace/tracepoint.h rcu_notrace/rcu.h"
 usdt=()
 if echo '#include <sys/sdt.h>' | ${CC:-cc} -xc -E -o /dev/null - 2>/dev/null; then
@@ -158,6 +158,12 @@ uses() { # compiler, language, standard
 
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
+    if command -v "$c" >/dev/null; then
+        for standard in gnu99 c11; do uses "$c" c $standard; done
+    fi
+    if command -v "$cxx" >/dev/null; then
+        for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
+    fi
     for header in $headers; do
         if command -v "$c" >/dev/null; then
             for standard in c99 c11 gnu17; do
@@ -165,10 +171,10 @@ for pair in gcc:g++ clang:clang++; do
                 try "$c" c $standard $header -DRCU_NOTRACE_STATIC -DRCU_NOTRACE_DEBUG
                 try "$c" c $standard $header -DRCU_NOTRACE_PORTABLE
                 try "$c" c $standard $header -DRCU_NOTRACE_NO_INLINE -DRCU_NOTRACE_NO_GUARD
+                try "$c" c $standard $header -fsanitize=thread
                 case $header in *urcu.h) try "$c" c $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$c" c $standard $header "${usdt[@]}" -DRCU_NOTRACE_NO_JUMP_LABELS ;; esac
             done
-            for standard in gnu99 c11; do uses "$c" c $standard; done
         else
             echo "ok headers: SKIP, $c is missing (apt-get install $c)"
             skipped=$((skipped + 1))
@@ -177,10 +183,10 @@ for pair in gcc:g++ clang:clang++; do
             for standard in c++11 c++20; do
                 try "$cxx" c++ $standard $header
                 try "$cxx" c++ $standard $header -DRCU_NOTRACE_GUARD -DRCU_NOTRACE_PORTABLE
+                try "$cxx" c++ $standard $header -fsanitize=thread
                 case $header in *urcu.h) try "$cxx" c++ $standard $header "${later[@]}" ;; esac
                 case $header in */rcu.h) try "$cxx" c++ $standard $header "${usdt[@]}" ;; esac
             done
-            for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
         else
             echo "ok headers: SKIP, $cxx is missing (apt-get install $cxx)"
             skipped=$((skipped + 1))

@@ -37,9 +37,10 @@ static void detach(void)
 static struct rcutrace_tracer tracer = {
     .name = "test", .events = events, .event_count = 3, .attach = attach, .detach = detach};
 static struct rcutrace_event other_events[] = {{.description = "other:thing x:x"}};
+static int other_error;
 static int nothing_attach(void)
 {
-    return 0;
+    return other_error;
 }
 static void nothing_detach(void)
 {
@@ -698,6 +699,87 @@ static void drained_to_the_limit(void)
     CHECK(drainer.copies <= 100 && trace.lost && total(&seen) + trace.lost == all);
 }
 
+/* What a child says of itself at its first event, when no slot is to be had, it says later. */
+static void announced_when_there_is_room(void)
+{
+    uint64_t slots, free;
+    pid_t child;
+
+    begin_drained(4096, 100000, 64);
+    for (uint64_t i = 0; i < 100; i++)
+        while (emit(1, i) != RECORDED)
+            sched_yield();
+    /* None is left, and the drainer has nothing to give back: nobody writes. */
+    sleep_ms(20);
+    free = __atomic_exchange_n(&drainer.header->free[0], 0, __ATOMIC_RELAXED);
+    slots = __atomic_exchange_n(&drainer.header->slots, drainer.header->slot_limit, __ATOMIC_RELAXED);
+    child = fork();
+    if (!child) {
+        CHECK(emit(2, 0) == DROPPED);
+        __atomic_store_n(&drainer.header->slots, slots, __ATOMIC_RELAXED);
+        __atomic_fetch_or(&drainer.header->free[0], free, __ATOMIC_RELAXED);
+        /* A hundredth of a second later it tries again, at the next chunk. */
+        for (uint64_t i = 1; i < 3000; i++) {
+            while (emit(2, i) != RECORDED)
+                sched_yield();
+            if (i % 100 == 0)
+                sleep_ms(5);
+        }
+        _exit(0);
+    }
+    wait_for(child);
+    end_drained(look_once);
+    printf("    %llu processes say who they are, %llu events of the second\n",
+           (unsigned long long)seen.processes, (unsigned long long)seen.count[2]);
+    CHECK(seen.processes >= 2 && seen.count[2] == 2999);
+}
+
+/* The first process of a namespace of ids has a child that is the first of another: both are number one, and
+ * neither has become the other. */
+static void forked_into_the_same_id(void)
+{
+    unsigned ones = 0;
+    pid_t child;
+
+    begin_drained(4096, 100000, 64);
+    emit(1, 0);
+    if (unshare(CLONE_NEWPID))
+        skip("no namespace of process ids: %s", strerror(errno));
+    child = fork();
+    if (!child) {
+        CHECK(getpid() == 1);
+        for (uint64_t i = 0; i < 200; i++)
+            while (emit(2, i) != RECORDED)
+                sched_yield();
+        CHECK(!unshare(CLONE_NEWPID));
+        child = fork();
+        if (!child) {
+            CHECK(getpid() == 1);
+            for (uint64_t i = 0; i < 200; i++)
+                while (emit(3, i) != RECORDED)
+                    sched_yield();
+            _exit(0);
+        }
+        wait_for(child);
+        _exit(0);
+    }
+    wait_for(child);
+    drainer.over = true;
+    pthread_join(drainer.thread, NULL);
+    for (uint64_t slot = 0; slot < drainer.header->slots; slot++) {
+        const struct rcutrace_chunk *chunk = slot_at(slot);
+
+        if (chunk->magic != RCUTRACE_CHUNK_MAGIC || chunk->pid != 1)
+            continue;
+        ones++;
+        CHECK(!chunk->before);
+    }
+    printf("    %u slots of processes with the number 1\n", ones);
+    CHECK(ones >= 2);
+    unlink(path);
+    unlink(drainer.path);
+}
+
 /* A child has slots of its own, also when a writer is interrupted by its birth. */
 static void drained_forks(void)
 {
@@ -1131,6 +1213,25 @@ static void expect(const char *said, const char *beginning)
         fail("expected \"%s\", heard \"%s\"", beginning, said);
 }
 
+/* All that a request names, or none. */
+static void attached_all_or_none(void)
+{
+    begin(RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+    CHECK(!strcmp(request("detach\tall"), "ok") && !attached);
+    other_error = -ENOMEM;
+    expect(request("attach\ttest,other\t%s", path), "error\tother does not attach: ");
+    CHECK(!attached);
+    CHECK(strstr(request("status"), "\ttest=detached\tother=detached"));
+    /* What was attached before stays so. */
+    expect(request("attach\ttest\t%s", path), "ok");
+    expect(request("attach\tall\t%s", path), "error\tother does not attach: ");
+    CHECK(attached && strstr(request("status"), "\ttest=attached\tother=detached"));
+    other_error = 0;
+    expect(request("attach\tall\t%s", path), "ok");
+    CHECK(strstr(request("status"), "\ttest=attached\tother=attached"));
+    end(&trace, &seen);
+}
+
 static void control_requests(void)
 {
     static char garbage[8200];
@@ -1519,6 +1620,8 @@ static const struct scenario scenarios[] = {
     SCENARIO(drained_and_killed),
     SCENARIO(drained_to_the_limit),
     SCENARIO(drained_forks),
+    SCENARIO(announced_when_there_is_room),
+    SCENARIO(forked_into_the_same_id),
     SCENARIO(drop_newest),
     SCENARIO(overwrite),
     SCENARIO(file_size_limit),
@@ -1534,6 +1637,7 @@ static const struct scenario scenarios[] = {
     SCENARIO(sessions_under_fire),
     SCENARIO(nothing_lost_between_sessions),
     SCENARIO(control_requests),
+    SCENARIO(attached_all_or_none),
     SCENARIO(all_descriptors_closed),
     SCENARIO(file_renamed),
     SCENARIO(main_thread_exits),

@@ -1,23 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Runs the C tests: in all IPI modes, shared, static and with the portable reader; those above the
-# read side shared in all modes, and with the portable reader in the first. Tests that are named run in
-# all ways (`make check-long` names them all).
+# Runs the C tests, each in the ways in which it is likeliest to fail: the read side shared, static and
+# with the portable reader; what is built on it mostly shared. All of them in the default mode, most in mode
+# `signal`. Tests that are named run in all modes and all ways (`make check-long` names them all).
 #   run.sh DIRECTORY [TEST...]
 set -u
 directory=$1
 shift
-reading="sections grace_periods life corners bad_use storm litmus"
-above="callbacks flavours polled stall boost unreachable urcu events tracepoints"
-if [ $# -gt 0 ]; then
-    reading="$*" above=
-fi
 passed=0 failed=0 skipped=0
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 
 one() { # binary
-    timeout 300 "$1" >"$output" 2>&1
+    timeout "${TEST_SECONDS:-300}" "$1" >"$output" 2>&1
     local status=$?
     cat "$output"
     [ $status -lt 124 ] || { echo "not ok $1: ended with status $status"; failed=$((failed + 1)); }
@@ -36,19 +31,29 @@ run() { # mode, kind, tests
     done
 }
 
-for mode in auto signal membarrier; do
-    for kind in "" .static .portable; do
-        run $mode "$kind" $reading
+if [ $# -gt 0 ]; then
+    for mode in auto signal membarrier; do
+        for kind in "" .static .portable; do run $mode "$kind" "$@"; done
     done
-    run $mode "" $above
-done
-run auto .portable $above
-# Tracepoints in a static program, in one that is not position-independent, and loaded by its code.
-if [[ " $above $reading " == *" tracepoints "* ]]; then
-    [ "$above" ] && run auto .static tracepoints
-    run auto .fixed tracepoints
-    RCU_NOTRACE_KEYS=load run auto "" tracepoints
+else
+    reading="sections grace_periods life corners bad_use storm litmus"
+    above="callbacks flavours polled stall unreachable"
+    # What is hostile to a process, and masses of whatever there is.
+    hostile="faults hostile"
+    run auto "" $reading $above boost urcu events tracepoints $hostile crowd
+    run auto .static $reading
+    run auto .portable $reading callbacks flavours polled
+    run signal "" $reading $above $hostile
+    run signal .portable $reading
+    run membarrier "" $reading
 fi
+# Tracepoints loaded by their code, and in a program that is not position-independent.
+case " ${*:-tracepoints} " in
+*" tracepoints "*)
+    RCU_NOTRACE_KEYS=load run auto "" tracepoints
+    if [ $# -gt 0 ]; then run auto .fixed tracepoints; fi
+    ;;
+esac
 unset RCU_NOTRACE_IPI
 if [ -x "$directory/two_archives" ]; then one "$directory/two_archives"; fi
 echo "c-tests: $passed passed, $failed failed, $skipped skipped"

@@ -305,13 +305,26 @@ static void an_idle_thread_is_parked_and_its_next_section_is_seen(void)
 }
 
 static atomic_bool all_in, all_out;
-static atomic_int in_count;
+static atomic_int in_count, flagged_count;
+
+static bool is_flagged(void)
+{
+#ifdef RCU_NOTRACE_PORTABLE
+    return !__atomic_load_n(&rcu_notrace_this_reader.settled, __ATOMIC_RELAXED);
+#else
+    return __atomic_load_n(&rcu_notrace_this_reader.state, __ATOMIC_RELAXED) >= 0;
+#endif
+}
 
 static void *one_of_many(void *unused)
 {
     rcu_register_thread();
     rcu_read_lock_notrace();
+    CHECK(!is_flagged());
     in_count++;
+    while (!is_flagged())
+        sleep_ms(5);
+    flagged_count++;
     while (!all_in)
         sleep_ms(5);
     rcu_read_unlock_notrace();
@@ -335,13 +348,12 @@ static void a_thousand_threads_in_sections_hold_up_a_grace_period(void)
     while (in_count < MANY)
         sleep_ms(1);
     waiter = start_waiter_that_must_wait();
-    for (int i = 0; i < 10000 && stats().holdouts < MANY; i++)
+    while (flagged_count < MANY)
         sleep_ms(1);
-    /* They were asked; now for the flags and signals to land. Not all need: the machine may be busy. */
-    sleep_ms(200);
     all_in = true;
     join_waiter(waiter);
-    CHECK(stats().holdouts >= MANY && stats().reports_by_section >= MANY / 2);
+    /* The waiter, if it looks just then, may find some outside before their own report. */
+    CHECK(stats().holdouts >= MANY && stats().reports_by_section >= MANY - MANY / 100);
     for (int i = 0; i < 20; i++)
         synchronize_rcu();
     all_out = true;

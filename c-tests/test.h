@@ -222,18 +222,19 @@ static int run_scenario(const struct scenario *s, char *said, size_t size)
     return WEXITSTATUS(status);
 }
 
-/* Runs those scenarios whose names contain argv[1], or all. The last line is the count. */
+/* Runs those scenarios whose names contain argv[1], or all; none that the environment's SCENARIO_EXCEPT names. The
+ * last line is the count. */
 __attribute__((unused)) static int run_scenarios(const char *suite, const struct scenario *list,
                                                  size_t count, int argc, char **argv)
 {
     unsigned passed = 0, failed = 0, skipped = 0;
     static char said[65536];
-    const char *mode = mode_names[rcu_notrace_get_ipi_mode()];
+    const char *mode = mode_names[rcu_notrace_get_ipi_mode()], *except = getenv("SCENARIO_EXCEPT");
 
     for (size_t i = 0; i < count; i++) {
         int verdict;
 
-        if (argc > 1 && !strstr(list[i].name, argv[1]))
+        if ((argc > 1 && !strstr(list[i].name, argv[1])) || (except && strstr(except, list[i].name)))
             continue;
         verdict = run_scenario(&list[i], said, sizeof(said));
         printf("%s %s %s: %s%s\n", verdict == PASS || verdict == SKIP ? "ok" : "not ok", suite,

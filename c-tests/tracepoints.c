@@ -144,7 +144,7 @@ static uint64_t storm_ns(void)
 {
     const char *wanted = getenv("STORM_SECONDS");
     const char *limit = getenv("SCENARIO_SECONDS");
-    unsigned seconds = wanted ? (unsigned)atoi(wanted) : 5;
+    unsigned seconds = wanted ? (unsigned)atoi(wanted) : 2;
 
     if (limit && seconds > (unsigned)atoi(limit) / 2)
         seconds = (unsigned)atoi(limit) / 2;

@@ -10,27 +10,40 @@
  *   rcu_read_lock_notrace, rcu_read_unlock_notrace,
  *   rcu_read_lock_trace, rcu_read_unlock_trace,
  *   rcu_read_lock_held, rcu_read_lock_trace_held,
- *   rcu_dereference, rcu_assign_pointer,
- *   rcu_xchg_pointer, rcu_cmpxchg_pointer         yes       yes               no         no
- *   get_state_, start_poll_, poll_state_synchronize_rcu
- *     and their _expedited and _full forms        yes       yes               no         no
+ *   rcu_dereference, rcu_access_pointer,
+ *   rcu_assign_pointer, rcu_xchg_pointer,
+ *   rcu_cmpxchg_pointer                           yes       yes               no         no
+ *   get_state_synchronize_rcu,
+ *   start_poll_synchronize_rcu,
+ *   start_poll_synchronize_rcu_expedited,
+ *   poll_state_synchronize_rcu,
+ *   get_completed_synchronize_rcu,
+ *   same_state_synchronize_rcu; and their _full   yes       yes               no         no
  *   call_rcu, call_rcu_tasks_trace, free_rcu      yes       yes               no         no (3)
- *   rcu_notrace_get_ipi_mode, _get_stats,
+ *   rcu_notrace_get_ipi_mode,
+ *   rcu_notrace_get_stats,
  *   rcu_tasks_trace_get_stats                     yes (1)   yes (1)           no         no
- *   rcu_notrace_set_ipi_mode, _set_exit_policy,
- *   _set_stall_ms, _set_stall_handler,
- *   _set_signal_hook                              no        no                no         no
+ *   rcu_notrace_set_ipi_mode,
+ *   rcu_notrace_set_exit_policy,
+ *   rcu_notrace_set_stall_ms,
+ *   rcu_notrace_set_stall_handler,
+ *   rcu_notrace_set_signal_hook                   no        no                no         no
  *   rcu_register_thread, rcu_notrace_start_worker no        no                may        no
  *   rcu_unregister_thread                         no        no                no         briefly (2)
- *   synchronize_rcu, cond_synchronize_rcu, their
- *   _expedited and _full forms, rcu_barrier,
+ *   synchronize_rcu, synchronize_rcu_expedited,
+ *   cond_synchronize_rcu,
+ *   cond_synchronize_rcu_expedited, rcu_barrier,
  *   synchronize_rcu_tasks_trace,
- *   rcu_barrier_tasks_trace                       no        no                may (4)    yes
+ *   rcu_barrier_tasks_trace; and their _full      no        no                may (4)    yes
  *
  *   (1) once the library has started: its constructor ran, or a thread waited or registered
  *   (2) for another thread's scan of the registered threads, microseconds
  *   (3) but a caller that floods sleeps for at most 0.1 s in a thousand calls: see call_rcu
  *   (4) when callbacks wait and their worker thread is to be created
+ *
+ * tests/closure.rs reads this table and its likes: whatever the library exports that no line has with a
+ * `no` in the first column is audited for signal handlers. Calls of the library are made by the GOT, not by
+ * the PLT, whose lazy binding runs the dynamic loader; clang must be told so (-fno-plt, or -Wl,-z,now).
  *
  * Compile-time switches, before this header is included:
  *   RCU_NOTRACE_STATIC     librcu_notrace.a is linked into the very executable that this code
@@ -41,6 +54,8 @@
  *   RCU_NOTRACE_NO_GUARD   does not define the macros guard and scoped_guard (C++ never has them
  *                          unless RCU_NOTRACE_GUARD is defined: the names are too common there).
  *   RCU_NOTRACE_PORTABLE   the two-word reader, against a library built with that feature.
+ *   RCU_NOTRACE_NO_TSAN    with -fsanitize=thread: ThreadSanitizer is not told what RCU orders (see
+ *                          rcu_notrace/tsan.h, which is nothing otherwise).
  */
 #ifndef RCU_NOTRACE_H
 #define RCU_NOTRACE_H
@@ -56,7 +71,8 @@ struct rcu_head {
 };
 #endif
 
-#include <rcu_notrace/abi.h>
+/* Includes rcu_notrace/abi.h. */
+#include <rcu_notrace/tsan.h>
 
 #if defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__)
 #elif defined(__linux__) && defined(__aarch64__)
@@ -77,16 +93,6 @@ extern "C" {
  * -fpatchable-function-entry) finds a function here to hook. */
 #define RCU_NOTRACE_INLINE \
     static inline __attribute__((always_inline, no_instrument_function, unused))
-
-#if defined(__has_attribute)
-#if __has_attribute(noplt)
-/* Lazy binding runs the dynamic loader, which is not async-signal-safe. */
-#define RCU_NOTRACE_NOPLT __attribute__((noplt))
-#endif
-#endif
-#ifndef RCU_NOTRACE_NOPLT
-#define RCU_NOTRACE_NOPLT
-#endif
 
 #ifdef RCU_NOTRACE_STATIC
 #define RCU_NOTRACE_TLS __attribute__((tls_model("local-exec")))
@@ -188,11 +194,40 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader[2] RCU_NOTRACE_TLS;
                         slow_path)
 #endif
 
+/* How deep in sections the thread is. */
+#define RCU_NOTRACE_DEPTH(reader) \
+    RCU_NOTRACE_NESTING(__atomic_load_n(&(reader).state, __ATOMIC_RELAXED))
+
 RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 
 /* ---- the read side -------------------------------------------------------------------------- */
 
-#ifdef RCU_NOTRACE_NO_INLINE
+#if defined(RCU_NOTRACE_TSAN)
+/* Not inlined, and beside each what ThreadSanitizer is told. */
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_notrace, (void))
+{
+    RCU_NOTRACE_TSAN_LOCK(rcu_read_lock_notrace, synchronize_rcu, RCU_NOTRACE_DEPTH(rcu_notrace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_unlock_notrace, (void))
+{
+#ifdef RCU_NOTRACE_DEBUG
+    rcu_notrace_check_unlock();
+#endif
+    RCU_NOTRACE_TSAN_UNLOCK(rcu_read_unlock_notrace, RCU_NOTRACE_DEPTH(rcu_notrace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_trace, (void))
+{
+    RCU_NOTRACE_TSAN_LOCK(rcu_read_lock_trace, synchronize_rcu_tasks_trace,
+                          RCU_NOTRACE_DEPTH(rcu_trace_this_reader));
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_unlock_trace, (void))
+{
+    RCU_NOTRACE_TSAN_UNLOCK(rcu_read_unlock_trace, RCU_NOTRACE_DEPTH(rcu_trace_this_reader));
+}
+#elif defined(RCU_NOTRACE_NO_INLINE)
 RCU_NOTRACE_NOPLT void rcu_read_lock_notrace(void);
 RCU_NOTRACE_NOPLT void rcu_read_unlock_notrace(void);
 RCU_NOTRACE_NOPLT void rcu_read_lock_trace(void);
@@ -261,7 +296,7 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
     RCU_NOTRACE_UNLOCK(rcu_trace_this_reader, 64, rcu_trace_unlock_slow);
 }
 
-#endif /* RCU_NOTRACE_NO_INLINE */
+#endif /* RCU_NOTRACE_TSAN, RCU_NOTRACE_NO_INLINE */
 
 /*
  * rcu_read_lock_held, rcu_read_lock_trace_held - non-zero if the calling thread is in a section
@@ -270,13 +305,12 @@ RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
  */
 RCU_NOTRACE_INLINE int rcu_read_lock_held(void)
 {
-    return RCU_NOTRACE_NESTING(
-               __atomic_load_n(&rcu_notrace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+    return RCU_NOTRACE_DEPTH(rcu_notrace_this_reader) != 0;
 }
 
 RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
 {
-    return RCU_NOTRACE_NESTING(__atomic_load_n(&rcu_trace_this_reader.state, __ATOMIC_RELAXED)) != 0;
+    return RCU_NOTRACE_DEPTH(rcu_trace_this_reader) != 0;
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */

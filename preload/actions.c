@@ -195,10 +195,11 @@ bool restore_info(siginfo_t *info)
     return true;
 }
 
-/* Whether the program's handler wants to be called for IPIs as well: it blocks every signal, as that of a language
- * runtime does which sends its own threads this signal by raw system calls (Go). One of those may have merged with
- * an IPI; a call too many is nothing to it, one too few would stop it. */
+/* Whether the program's handler is to be called for IPIs as well: it is registered as that of a language runtime is which
+ * sends its own threads this signal by raw system calls (Go's). One of those may have merged with an IPI; a call too
+ * many is nothing to it, one too few would stop it. */
 static atomic_bool wants_ipis;
+static const unsigned long OF_A_RUNTIME = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
 
 /* Told by the library of each of the IPI's signals, in its handler, during which the stand-in is blocked. */
 static void on_ipi_signal(int is_ipi, void *passed, void *context)
@@ -212,6 +213,8 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
         return;
     is_blocked = word_of(&((ucontext_t *)context)->uc_sigmask) & bit(stand_in);
     if (!is_blocked && ignores(&actions_of(process)->of_ipi_signal, ipi_signal))
+        return;
+    if (BROKEN == SENDING_ON)
         return;
     info.si_signo = stand_in;
     info.si_errno = SENT_ON;
@@ -239,7 +242,8 @@ static void install(const struct action *action)
 
     if (kernel_action(ipi_signal, NULL, &ours))
         return;
-    ours.flags &= ~MIRRORED;
+    if (BROKEN != RESTARTING)
+        ours.flags &= ~MIRRORED;
     ours.flags |= is_handler ? action->flags & MIRRORED : SA_RESTART | (action->flags & MIRRORED);
     if (ipi_signal == SIGCHLD && action->handler == SIG_IGN)
         ours.flags |= SA_NOCLDWAIT;
@@ -259,7 +263,8 @@ static void install(const struct action *action)
     ours.flags |= is_handler ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
     ours.mask = is_handler ? for_kernel(action->mask) : 0;
     kernel_action(stand_in, &ours, NULL);
-    wants_ipis = is_handler && !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
+    wants_ipis = is_handler && (action->flags & OF_A_RUNTIME) == OF_A_RUNTIME &&
+                 !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
 }
 
 void let_be_ignored(bool ignored)
@@ -293,7 +298,7 @@ int change_action(int signal, const struct sigaction *new, struct sigaction *old
     mask = acquire();
     process = sys_getpid();
     actions = actions_of(process);
-    if (new && actions->process != process) {
+    if (new && actions->process != process && BROKEN != VFORK) {
         /* A child of vfork, or of a fork that nobody told us of. */
         childs = *actions;
         childs.process = process;

@@ -47,10 +47,28 @@ static char *self;
 
 /* ---- what is printed ------------------------------------------------------------------------------------- */
 
+static atomic_ullong rounds_of_waiter;
+
+/* Whoever has sections is sent IPIs; an idle reader is not. A grace period or two pass between any two answers. */
+static void stay_active(void)
+{
+    unsigned long long until = rounds_of_waiter + 2;
+
+    for (int i = 0; i < 200; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+        if (!rounds_of_waiter || rounds_of_waiter >= until)
+            return;
+        if (i >= 100)
+            sched_yield();
+    }
+}
+
 __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
 {
     va_list list;
 
+    stay_active();
     va_start(list, format);
     printf("  ");
     vprintf(format, list);
@@ -335,8 +353,6 @@ static void send_each_way(const char *when)
     say_handled("pthread_kill");
     MUST(!tgkill(getpid(), gettid(), it));
     say_handled("tgkill");
-    MUST(!syscall(SYS_tgkill, getpid(), gettid(), it));
-    say_handled("raw tgkill");
     MUST(!sigqueue(getpid(), it, v));
     say_handled("sigqueue");
     MUST(!pthread_sigqueue(pthread_self(), it, v));
@@ -554,7 +570,7 @@ static void signal_files(void)
 /* Waits of all kinds, with a mask that lets the signal in. */
 static int wait_with(int way, const sigset_t *mask, int ms)
 {
-    struct timespec timeout = {0, (long)ms * 1000000};
+    struct timespec timeout = {ms / 1000, (long)(ms % 1000) * 1000000};
     struct epoll_event event;
     int fd, result, error;
 
@@ -1160,27 +1176,19 @@ static const struct {
 
 static atomic_bool waiting, stop;
 
-/* A reader in every thread of the program would be asked; this one is the program's first. */
 static void *waiter(void *unused)
 {
     struct timespec pause = {0, 20000};
 
     waiting = true;
     while (!stop) {
-        if (unused)
+        if (unused) {
             synchronize_rcu();
+            rounds_of_waiter++;
+        }
         nanosleep(&pause, NULL);
     }
     return unused;
-}
-
-/* On every turn of the program's own thread, which keeps it from being parked. */
-static void stay_active(void)
-{
-    for (int i = 0; i < 8; i++) {
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
-    }
 }
 
 static int run_one(size_t index, bool with_ipis)
@@ -1202,6 +1210,14 @@ static int run_one(size_t index, bool with_ipis)
     fflush(stdout);
     stop = true;
     pthread_join(other, NULL);
+    if (with_ipis) {
+        struct rcu_notrace_stats stats;
+
+        rcu_notrace_get_stats(&stats, sizeof(stats));
+        fprintf(stderr, "%s: grace periods %llu, IPIs %llu, reports by handler %llu, rescues %llu\n", list[index].name,
+                (unsigned long long)stats.grace_periods, (unsigned long long)stats.ipis,
+                (unsigned long long)stats.reports_by_handler, (unsigned long long)stats.rescues);
+    }
     return 0;
 }
 

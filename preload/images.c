@@ -35,7 +35,7 @@ struct before_exec {
 static void before_exec(struct before_exec *before)
 {
     before->is_blocked = before->is_ignored = false;
-    if (!ipi_signal)
+    if (!ipi_signal || BROKEN == MASKS_OF_IMAGES)
         return;
     sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&before->mask, 8, 0, 0);
     before->is_ignored = is_ignored();

@@ -342,7 +342,7 @@ EXPORT ssize_t read(int fd, void *bytes, size_t size)
 {
     ssize_t result = real.read(fd, bytes, size);
 
-    if (has_signalfd && result >= (ssize_t)sizeof(struct signalfd_siginfo))
+    if (has_signalfd && BROKEN != SIGNALFD && result >= (ssize_t)sizeof(struct signalfd_siginfo))
         name_signals(bytes, result);
     return result;
 }

@@ -31,6 +31,12 @@ static inline bool is_ipi_signal(int signal)
     return signal != 0 && signal == ipi_signal;
 }
 
+/* Which safeguard this build lacks, for the tests. */
+#ifndef BROKEN
+#define BROKEN 0
+#endif
+enum { SENDING_ON = 1, MASKS_OF_ACTIONS, RESTARTING, MASKS_OF_IMAGES, THREADS_SIGNALS, VFORK, SIGNALFD };
+
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
 
 /* The kernel's part of a set. */

@@ -68,6 +68,9 @@
     FUNCTION(int, pthread_attr_getsigmask_np, (const pthread_attr_t *, sigset_t *), \
              (const pthread_attr_t *a, sigset_t *b), (a, b)) \
     FUNCTION(int, raise, (int), (int a), (a)) \
+    FUNCTION(int, kill, (pid_t, int), (pid_t a, int b), (a, b)) \
+    FUNCTION(int, sigqueue, (pid_t, int, const union sigval), (pid_t a, int b, const union sigval c), \
+             (a, b, c)) \
     FUNCTION(int, pthread_kill, (pthread_t, int), (pthread_t a, int b), (a, b)) \
     FUNCTION(int, pthread_sigqueue, (pthread_t, int, const union sigval), \
              (pthread_t a, int b, const union sigval c), (a, b, c)) \

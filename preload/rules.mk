@@ -8,14 +8,15 @@ preload: $(PRELOAD)
 all: preload
 
 # Initial-exec: none of its thread-local variables may be allocated. -fexceptions: a wait may be cancelled, which unwinds
-# the wrapper. No built-in functions but those that are inlined: it defines some itself.
+# the wrapper.
+build_preload = $(CC) -std=gnu11 $(CFLAGS) -U_FORTIFY_SOURCE $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
+	-fvisibility=hidden -fexceptions -shared $(LDFLAGS) -o $@ $(PRELOAD_SOURCES) -L$(B) -lrcu_notrace \
+	-Wl,-soname,librcu_notrace_preload.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
+	-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
 $(PRELOAD): $(PRELOAD_SOURCES) $(wildcard preload/*.h) tracers/sys.h $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu11 $(CFLAGS) -U_FORTIFY_SOURCE $(WARN) -Iinclude -fPIC -ftls-model=initial-exec \
-		-fvisibility=hidden -fexceptions -shared $(LDFLAGS) -o $@ $(PRELOAD_SOURCES) -L$(B) -lrcu_notrace \
-		-Wl,-soname,librcu_notrace_preload.so -Wl,-z,now,-z,relro,-z,defs,-z,nodelete \
-		-Wl,-rpath,'$$ORIGIN/..' -pthread -ldl
+	$(Q)$(build_preload)
 
 # Its own tests: one program must hear the same with and without it, and threads answer IPIs under it.
 $(B)/preload/%: preload/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
@@ -23,6 +24,13 @@ $(B)/preload/%: preload/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread -ldl
 
+# Without one safeguard: preload.h numbers them.
+$(B)/preload/broken_$(PRELOAD_BROKEN).so: $(PRELOAD_SOURCES) $(wildcard preload/*.h)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(build_preload) -DBROKEN=$(PRELOAD_BROKEN)
+
+check-preload-library: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
+	$(Q)MAKE='$(MAKE)' preload/test.sh $(B)
 # ---- programs ---------------------------------------------------------------------------------
 # Grace periods without end, in a program that knows nothing of them.
 $(B)/preload/librcu_notrace_storm.so: preload/storm.c $(HEADERS) $(LIBRARIES)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The functions that say what is done on a signal, and those that send one to a thread.
+ * The functions that say what is done on a signal, and those that send one to the process itself or to its threads.
  */
 #include "preload.h"
 #include "real.h"
@@ -20,7 +20,7 @@ EXPORT int sigaction(int signal, const struct sigaction *new, struct sigaction *
         return real.sigaction(signal, new, old);
     if (signal == ipi_signal || signal == stand_in)
         return change_action(signal, new, old);
-    if (new) {
+    if (new && BROKEN != MASKS_OF_ACTIONS) {
         copy = *new;
         set_word(&copy.sa_mask, for_kernel(word_of(&new->sa_mask)));
         new = &copy;
@@ -132,11 +132,12 @@ EXPORT sighandler_t sigset(int number, sighandler_t handler)
     return sigismember(&before, number) ? SIG_HOLD : was;
 }
 
-/* ---- signals that the program sends to its own threads -------------------------------------------------------- */
+/* ---- signals that the program sends to itself ------------------------------------------------------------------ */
 
-/* They would merge with IPIs: they are sent as the stand-in at once. */
+/* Those of its threads would merge with IPIs, those of the process be taken by another thread while an IPI is
+ * answered, and not be handled when the call returns: they are sent as the stand-in at once. */
 
-static long send_to(uint32_t thread, int code)
+static long send_to(uint32_t thread, int code, union sigval value)
 {
     siginfo_t info;
 
@@ -146,14 +147,34 @@ static long send_to(uint32_t thread, int code)
     info.si_errno = SENT_ON;
     info.si_pid = (pid_t)sys_getpid();
     info.si_uid = (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0, 0, 0);
+    if (code == SI_QUEUE)
+        info.si_value = value;
+    if (!thread)
+        return sys_call(SYS_rt_sigqueueinfo, info.si_pid, stand_in, (long)&info, 0, 0, 0);
     return sys_call(SYS_rt_tgsigqueueinfo, info.si_pid, thread, stand_in, (long)&info, 0, 0);
 }
 
+static const union sigval no_value;
+
 EXPORT int raise(int number)
 {
-    if (is_ipi_signal(number) && !send_to(sys_gettid(), SI_TKILL))
+    if (is_ipi_signal(number) && !send_to(sys_gettid(), SI_TKILL, no_value))
         return 0;
     return real.raise(number);
+}
+
+EXPORT int kill(pid_t process, int number)
+{
+    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_USER, no_value))
+        return 0;
+    return real.kill(process, number);
+}
+
+EXPORT int sigqueue(pid_t process, int number, const union sigval value)
+{
+    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_QUEUE, value))
+        return 0;
+    return real.sigqueue(process, number, value);
 }
 
 EXPORT int gsignal(int number)
@@ -163,7 +184,8 @@ EXPORT int gsignal(int number)
 
 EXPORT int tgkill(pid_t process, pid_t thread, int number)
 {
-    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to((uint32_t)thread, SI_TKILL))
+    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && 
+        thread > 0 && !send_to((uint32_t)thread, SI_TKILL, no_value))
         return 0;
     return real.tgkill(process, thread, number);
 }
@@ -172,7 +194,7 @@ EXPORT int pthread_kill(pthread_t thread, int number)
 {
     union sigval mark = {.sival_ptr = (void *)(uintptr_t)&sent_by_pthread_kill};
 
-    if (is_ipi_signal(number) && !real.pthread_sigqueue(thread, stand_in, mark))
+    if (BROKEN != THREADS_SIGNALS && is_ipi_signal(number) && !real.pthread_sigqueue(thread, stand_in, mark))
         return 0;
     return real.pthread_kill(thread, number);
 }

@@ -21,6 +21,7 @@ use crate::chain::{Chain, Link};
 use crate::event;
 use crate::flavour::{self, Flavour};
 use crate::grace_period::{refuse_deadlock, Urgency};
+use crate::holdout;
 use crate::reader::{role, Reader};
 use crate::sys::futex::{self, Lock};
 use crate::worker::Worker;
@@ -510,13 +511,15 @@ impl Flavour {
             if have_run() {
                 break;
             }
-            if !callbacks.worker.start(self) {
+            holdout::warn_if_sleepless();
+            // A worker that sleeps cannot be woken where that is refused.
+            if !callbacks.worker.start(self) || futex::is_refused() {
                 self.advance();
                 continue;
             }
             callbacks.sleepers.fetch_add(1, SeqCst);
             callbacks.wake(true);
-            futex::wait(&callbacks.rounds, seen, 0);
+            futex::wait(&callbacks.rounds, seen, futex::LONGEST_SLEEP_NS);
             callbacks.sleepers.fetch_sub(1, SeqCst);
         }
         tell(c"End");

@@ -316,7 +316,7 @@ pub extern "C" fn rcu_notrace_set_ipi_mode(mode: c_int) -> c_int {
 /// The IPI mode in force.
 #[no_mangle]
 pub extern "C" fn rcu_notrace_get_ipi_mode() -> c_int {
-    start::ensure();
+    start::ensure_started();
     ipi::mode() as c_int
 }
 
@@ -346,16 +346,19 @@ unsafe fn copy_stats(flavour: &Flavour, stats: *mut rcu_notrace_stats, size: usi
     unsafe { copy_known(&now, stats, size) };
 }
 
-/// Copies what both sides know of a structure that grows; what only the caller knows is 0.
+/// Copies what both sides know of a structure that grows, all integers; what only the caller knows is 0.
 ///
 /// # Safety
 /// `to` points to `size` writable bytes.
 pub unsafe fn copy_known<T>(from: &T, to: *mut T, size: usize) {
-    let known = size.min(size_of::<T>());
-    // SAFETY: `known` bytes are within `from` and, by the caller, `size` within `to`.
-    unsafe {
-        ptr::copy_nonoverlapping(ptr::from_ref(from).cast::<u8>(), to.cast::<u8>(), known);
-        ptr::write_bytes(to.cast::<u8>().add(known), 0, size - known);
+    let from = ptr::from_ref(from).cast::<u8>();
+    for at in 0..size {
+        // SAFETY: the byte is one of `from`, by the comparison, and one of `to`, by the caller. Volatile, or
+        // the compiler makes this loop a call of memcpy, and signal handlers may call this.
+        unsafe {
+            let byte = if at < size_of::<T>() { from.add(at).read() } else { 0 };
+            to.cast::<u8>().add(at).write_volatile(byte);
+        }
     }
 }
 

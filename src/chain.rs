@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_or_taken_twice_among_threads_that_put_and_one_that_takes() {
-        const EACH: usize = 20_000;
+        const EACH: usize = if cfg!(miri) { 100 } else { 20_000 };
         let items: Vec<_> = (0..4 * EACH).map(|n| Item(AtomicPtr::default(), n as u32)).collect();
         let chain = Chain::new();
         let mut seen = vec![0; items.len()];

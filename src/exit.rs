@@ -27,8 +27,14 @@ pub fn set_policy(policy: i32) -> bool {
     known
 }
 
-/// Reads the environment. Once.
+/// Hooks into exit. Once.
 pub fn start() {
+    // SAFETY: the function stays loaded (-z nodelete).
+    unsafe { libc::atexit(at_exit) };
+}
+
+/// Reads the environment.
+pub fn configure() {
     match start::environment(c"RCU_NOTRACE_EXIT") {
         None | Some(b"" | b"leave") => {}
         Some(b"run") => POLICY.store(RUN, Relaxed),
@@ -36,8 +42,6 @@ pub fn start() {
             bug::warn(&[b"RCU_NOTRACE_EXIT=", other, b" is neither leave nor run; using leave"]);
         }
     }
-    // SAFETY: the function stays loaded (-z nodelete).
-    unsafe { libc::atexit(at_exit) };
 }
 
 extern "C" fn at_exit() {

@@ -33,7 +33,10 @@ pub fn process() -> i32 {
 
 /// False in a child of vfork, and in a forked child that nobody told us of yet.
 pub fn is_our_process() -> bool {
-    sys::getpid() == process()
+    let pid = sys::getpid();
+    // Refused, in a sandbox that was entered on the way: nothing is known then, and a thread that left its
+    // reader behind in the registry would do more harm than a child of vfork.
+    pid == process() || pid < 0
 }
 
 /// Prepares for both ways of learning of a fork. Once.
@@ -48,6 +51,9 @@ pub fn start() {
             // SAFETY: a fresh page, aligned, never unmapped.
             unsafe { (*witness).store(1, Relaxed) };
             WITNESS.store(witness, SeqCst);
+        } else {
+            // SAFETY: fresh, and nobody's.
+            unsafe { sys::unmap(page.as_ptr(), PAGE) };
         }
     }
 }
@@ -64,6 +70,12 @@ pub fn check() {
         if witness.load(Relaxed) == 0 {
             start_over_unannounced(witness);
         }
+    } else if !is_our_process() {
+        // Starting over in a child of vfork would make its parent forget its readers.
+        bug::die(&[
+            b"a child of vfork, _Fork or clone waits for RCU, and the kernel does not say which it is ",
+            b"(no memory for that, or madvise(2) is refused); fork() would do",
+        ]);
     }
 }
 

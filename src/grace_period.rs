@@ -130,7 +130,7 @@ impl Flavour {
                 Waited::Refused => {
                     // LEADER: the count was read before the lock was found taken.
                     self.sleepers.fetch_add(1, SeqCst);
-                    futex::wait(&self.ended, ended, 0);
+                    futex::wait(&self.ended, ended, futex::LONGEST_SLEEP_NS);
                     self.sleepers.fetch_sub(1, SeqCst);
                 }
             }

@@ -6,11 +6,12 @@
 
 use core::ffi::CStr;
 use core::sync::atomic::{
-    fence,
+    fence, AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
 
 use crate::boost::Boost;
+use crate::bug;
 use crate::event;
 use crate::flavour::Flavour;
 use crate::fork;
@@ -20,7 +21,7 @@ use crate::reader::Reader;
 use crate::registry::Roster;
 use crate::stall::{self, Stall};
 use crate::sys;
-use crate::sys::futex::Countdown;
+use crate::sys::futex::{self, Countdown};
 
 /// How long a waiter sleeps before it looks after those in its way; so often, and then twice as long
 /// each time. Short at first because a waiter that wakes up also makes the scheduler choose anew
@@ -144,6 +145,7 @@ impl Wait {
             }
             // A probe may have forked behind our back.
             fork::check();
+            warn_if_sleepless();
             let now = sys::monotonic_ns();
             // A signal may have woken us.
             if now.wrapping_sub(looked) >= self.patience {
@@ -155,6 +157,14 @@ impl Wait {
                 }
             }
         }
+    }
+}
+
+/// Says, once, that nobody can sleep.
+pub fn warn_if_sleepless() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if futex::is_refused() && !WARNED.swap(true, Relaxed) {
+        bug::warn(&[b"futex(2) is refused here: waiting costs processor time"]);
     }
 }
 

@@ -101,7 +101,7 @@ pub fn unregister_thread() {
 
 /// The IPI mode in force.
 pub fn ipi_mode() -> IpiMode {
-    start::ensure();
+    start::ensure_started();
     ipi::mode()
 }
 

@@ -56,27 +56,37 @@ pub fn has_signal(set: u64, signal: i32) -> bool {
     set >> (signal - 1) & 1 == 1
 }
 
-/// The status of a thread; nothing if there is none, or if that /proc numbers threads otherwise than
-/// we do (it is of another pid namespace).
-pub fn status(tid: i32) -> Option<Status> {
-    let mut status = Status {
-        state: Short::new(),
-        pending: 0,
-        blocked: 0,
-        ignored: 0,
-        threads: None,
-        switches: None,
-    };
-    let (mut is_ours, mut voluntary, mut forced) = (true, None, None);
-    let visit = |line: Short| {
-        let line = line.text();
+/// What was read of a status so far.
+struct Reading {
+    tid: i32,
+    status: Status,
+    is_ours: bool,
+    voluntary: Option<u64>,
+    forced: Option<u64>,
+}
+
+impl Reading {
+    fn new(tid: i32) -> Self {
+        let status = Status {
+            state: Short::new(),
+            pending: 0,
+            blocked: 0,
+            ignored: 0,
+            threads: None,
+            switches: None,
+        };
+        Reading { tid, status, is_ours: true, voluntary: None, forced: None }
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let status = &mut self.status;
         let value = |name| line.strip_prefix::<[u8]>(name).map(<[u8]>::trim_ascii);
         if let Some(text) = value(b"State:") {
             text.iter().for_each(|byte| status.state.push(*byte));
         } else if let Some(ids) = value(b"NSpid:") {
             // The innermost is the last.
             let innermost = ids.rsplit(|byte| *byte == b'\t').next();
-            is_ours = innermost == Some(Decimal::new(tid as u64).text());
+            self.is_ours = innermost == Some(Decimal::new(self.tid as u64).text());
         } else if let Some(count) = value(b"Threads:") {
             status.threads = number(count);
         } else if let Some(set) = value(b"SigPnd:") {
@@ -86,16 +96,32 @@ pub fn status(tid: i32) -> Option<Status> {
         } else if let Some(set) = value(b"SigIgn:") {
             status.ignored = hexadecimal(set);
         } else if let Some(count) = value(b"voluntary_ctxt_switches:") {
-            voluntary = number(count);
+            self.voluntary = number(count);
         } else if let Some(count) = value(b"nonvoluntary_ctxt_switches:") {
-            forced = number(count);
+            self.forced = number(count);
         }
-    };
-    if !each_line(tid, b"status", visit) || !is_ours {
+    }
+
+    fn end(mut self) -> Option<Status> {
+        self.status.switches =
+            self.voluntary.zip(self.forced).map(|(own, forced)| own.wrapping_add(forced));
+        self.is_ours.then_some(self.status)
+    }
+}
+
+/// The status of a thread; nothing if there is none, or if that /proc numbers threads otherwise than
+/// we do (it is of another pid namespace).
+pub fn status(tid: i32) -> Option<Status> {
+    let mut reading = Reading::new(tid);
+    if !each_line(tid, b"status", |line| reading.take(line.text())) {
         return None;
     }
-    status.switches = voluntary.zip(forced).map(|(own, forced)| own.wrapping_add(forced));
-    Some(status)
+    reading.end()
+}
+
+/// Whether there is such a thread, says a /proc that numbers threads as we do.
+pub fn lists(tid: i32) -> bool {
+    status(tid).is_some()
 }
 
 /// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.
@@ -123,21 +149,26 @@ fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> bool {
     let mut line = Short::new();
     loop {
         let length = file.read(&mut piece);
-        for byte in piece.iter().take(length) {
-            if *byte == b'\n' {
-                visit(core::mem::replace(&mut line, Short::new()));
-            } else {
-                line.push(*byte);
-            }
-        }
         if length == 0 {
             break;
         }
+        split(&mut line, piece.get(..length).unwrap_or_default(), &mut visit);
     }
     if line.used != 0 {
         visit(line);
     }
     true
+}
+
+/// Shows the lines that end in this piece of a file; `line` is what the last one has of the next.
+fn split(line: &mut Short, piece: &[u8], mut visit: impl FnMut(Short)) {
+    for byte in piece {
+        if *byte == b'\n' {
+            visit(core::mem::replace(line, Short::new()));
+        } else {
+            line.push(*byte);
+        }
+    }
 }
 
 /// A number in decimal.
@@ -160,6 +191,9 @@ fn hexadecimal(text: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     #[test]
     fn this_thread_runs_and_was_taken_off_its_processor_some_times() {
@@ -186,6 +220,71 @@ mod tests {
         assert!(has_signal(hexadecimal(b"0000000000400000"), 23));
         assert!(!has_signal(hexadecimal(b"0000000000400000"), 22));
         assert!(has_signal(hexadecimal(b"8000000000000000"), 64));
+    }
+
+    /// What a status may hold, in pieces as reads may give them.
+    fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let name = select(vec![
+            "State:",
+            "NSpid:",
+            "Threads:",
+            "SigPnd:",
+            "SigBlk:",
+            "SigIgn:",
+            "voluntary_ctxt_switches:",
+            "nonvoluntary_ctxt_switches:",
+            "Groups:",
+            "",
+            "\n\n",
+        ]);
+        let value = prop_oneof![
+            "[0-9a-f]{0,40}",
+            "\t[0-9]{1,30}\t[0-9]{1,30}",
+            " *",
+            "[ -~]{0,300}",
+            "\tR \\(running\\)",
+        ];
+        let end = select(vec!["\n", "", "\r\n", "\0\n"]);
+        let piece = (name, value, end).prop_map(|(name, value, end)| [name, &value, end].concat());
+        let bytes = vec(any::<u8>(), 0..300);
+        vec(prop_oneof![4 => piece.prop_map(String::into_bytes), 1 => bytes], 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_statuses_are_read_to_their_ends_however_they_are_cut(
+            pieces in pieces(), tid in any::<i32>(),
+        ) {
+            let mut lines = Vec::new();
+            let mut line = Short::new();
+            for piece in &pieces {
+                split(&mut line, piece, |line| lines.push(line));
+            }
+            let whole = pieces.concat();
+            prop_assert_eq!(lines.len(), whole.iter().filter(|byte| **byte == b'\n').count());
+            // A line is the same wherever reads cut it, and what is too long is cut off.
+            for (ours, theirs) in lines.iter().zip(whole.split(|byte| *byte == b'\n')) {
+                let kept = &theirs[..theirs.len().min(128)];
+                prop_assert_eq!(ours.text(), kept.trim_ascii());
+            }
+            let mut reading = Reading::new(tid);
+            for line in &lines {
+                reading.take(line.text());
+            }
+            if let Some(status) = reading.end() {
+                prop_assert!(status.state.text().len() <= 128);
+                let _ = status.is_dead();
+                for signal in 1..=64 {
+                    has_signal(status.blocked, signal);
+                }
+            }
+        }
+
+        #[test]
+        fn hostile_numbers_are_those_that_the_standard_library_reads(text in "[0-9]{0,19}|.{0,12}") {
+            let theirs = text.parse::<u64>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+            prop_assert_eq!(number(text.as_bytes()), theirs);
+        }
     }
 
     #[test]

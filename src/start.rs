@@ -5,7 +5,7 @@
 
 use core::ffi::CStr;
 use core::sync::atomic::{
-    AtomicU8,
+    AtomicBool, AtomicU8,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -20,26 +20,49 @@ static STATE: AtomicU8 = AtomicU8::new(NOT);
 /// Starts the library if nobody has, and sees whether this is a forked child.
 #[inline]
 pub fn ensure() {
-    if STATE.load(Acquire) != STARTED {
-        start();
-    }
+    ensure_started();
     fork::check();
 }
 
+/// Starts the library if nobody has. Signal handlers may ask for what is true in any child.
+#[inline]
+pub fn ensure_started() {
+    if STATE.load(Acquire) != STARTED {
+        start();
+    }
+}
+
 #[cold]
+#[inline(never)]
 fn start() {
     if STATE.compare_exchange(NOT, STARTING, Acquire, Relaxed).is_ok() {
         fork::start();
         ipi::start();
         exit_hook::start();
         exit::start();
-        stall::start();
-        stats::start();
+        configure();
         STATE.store(STARTED, Release);
     }
     while STATE.load(Acquire) != STARTED {
         sys::sched_yield();
     }
+}
+
+/// Whether the environment was not there yet: the C library finds it in a constructor of its own, and somebody's
+/// came before that (`-z initfirst`, `.preinit_array`).
+static UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// Does as the environment says.
+fn configure() {
+    extern "C" {
+        static environ: *const *const core::ffi::c_char;
+    }
+    // SAFETY: the C library's variable, which nobody changes while constructors run.
+    UNREAD.store(unsafe { environ }.is_null(), Relaxed);
+    ipi::configure();
+    exit::configure();
+    stall::configure();
+    stats::configure();
 }
 
 /// What the environment says; nothing in a program that runs with another's rights.
@@ -58,8 +81,12 @@ pub fn environment(name: &CStr) -> Option<&'static [u8]> {
 
 extern "C" fn constructor() {
     ensure();
+    if UNREAD.load(Relaxed) {
+        configure();
+    }
 }
 
+// Miri runs it, but no system call in it.
 #[used]
-#[link_section = ".init_array"]
+#[cfg_attr(not(miri), link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;

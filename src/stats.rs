@@ -144,7 +144,7 @@ impl Flavour {
 }
 
 /// Arranges for the counters to be printed at exit if `RCU_NOTRACE_STATS` is 1. Once.
-pub fn start() {
+pub fn configure() {
     match start::environment(c"RCU_NOTRACE_STATS") {
         None | Some(b"" | b"0") => {}
         Some(b"1") => {

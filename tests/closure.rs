@@ -6,39 +6,15 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
-use common::closure::{Closure, Exception, Stack};
+use common::closure::{Boundary, Closure, Exception, Rules};
+use common::contexts;
 use common::disassembly::{Binary, Function};
-
-/// Roots by their exported names; whichever variant has them.
-const READ_SIDE: [&str; 25] = [
-    "rcu_notrace_lock_slow",
-    "rcu_notrace_unlock_slow",
-    "rcu_notrace_lock_slow2",
-    "rcu_notrace_unlock_slow2",
-    "rcu_trace_lock_slow",
-    "rcu_trace_unlock_slow",
-    "rcu_trace_lock_slow2",
-    "rcu_trace_unlock_slow2",
-    "rcu_read_lock_trace",
-    "rcu_read_unlock_trace",
-    "call_rcu",
-    "call_rcu_tasks_trace",
-    "rcu_notrace_free",
-    "get_state_synchronize_rcu",
-    "start_poll_synchronize_rcu",
-    "start_poll_synchronize_rcu_expedited",
-    "poll_state_synchronize_rcu",
-    "rcu_read_lock_notrace",
-    "rcu_read_unlock_notrace",
-    "rcu_read_lock_held",
-    "rcu_notrace_check_unlock",
-    "rcu_notrace_dereference",
-    "rcu_notrace_assign",
-    "rcu_notrace_xchg",
-    "rcu_notrace_cmpxchg",
-];
+use common::stack::Stack;
+use common::Variant;
 
 /// What the kernel enters: the IPI handler, and what it returns to, under either of its names.
 const HANDLER: [&[&str]; 2] = [&["on_ipi"], &["restorer", "sigreturn"]];
@@ -53,8 +29,8 @@ const EXCEPTIONS: [Exception; 3] = [
     Exception {
         within: &["signal::on_ipi", "signal::chain"],
         symbol: None,
-        // Of one argument, and of three; and the hook.
-        most: 3,
+        // Of one argument, and of three; and the hook, twice.
+        most: 4,
         reason: "passes a signal that is not ours on to the program's own handler, or to the hook",
     },
     Exception {
@@ -66,14 +42,58 @@ const EXCEPTIONS: [Exception; 3] = [
     },
 ];
 
+/// The system calls of all that: none of them waits for another thread, but for call_rcu()'s brake.
+const SYSTEM_CALLS: [(i64, &str, &str); 14] = [
+    (
+        libc::SYS_futex,
+        "futex",
+        "a report wakes the waiter, gives back a loan; the brake of call_rcu()",
+    ),
+    (libc::SYS_gettid, "gettid", "a reader learns its thread"),
+    (libc::SYS_getpid, "getpid", "and whether it is a child of vfork"),
+    (libc::SYS_rt_sigreturn, "rt_sigreturn", "the end of the handler"),
+    (
+        libc::SYS_rt_sigprocmask,
+        "rt_sigprocmask",
+        "what the program wants blocked in its own handler",
+    ),
+    (libc::SYS_process_vm_readv, "process_vm_readv", "a stalled reader's stack"),
+    (libc::SYS_ppoll, "ppoll", "last words, and the end:"),
+    (libc::SYS_pwritev2, "pwritev2", "without waiting for a pipe to be read"),
+    (libc::SYS_lseek, "lseek", "on what is no pipe"),
+    (libc::SYS_writev, "writev", "on what has no other call"),
+    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", "takes back the SIGPIPE of it"),
+    (libc::SYS_rt_sigaction, "rt_sigaction", "SIGABRT's handler"),
+    (libc::SYS_tgkill, "tgkill", "SIGABRT"),
+    (libc::SYS_exit_group, "exit_group", "what came after it"),
+];
+
+const BOUNDARIES: [Boundary; 1] = [Boundary {
+    function: "start::start",
+    reason: "starts the library: rcu_notrace_get_ipi_mode() before any thread has",
+}];
+
 /// Most stack, in bytes, that our part of the IPI handler may take: a thread's alternate signal
 /// stack may be MINSIGSTKSZ, 2048 bytes, and the kernel's frame needs the rest of it.
 const HANDLER_STACK: i64 = 1024;
 
-fn read_side(binary: &Binary) -> Vec<&Function> {
-    let roots: Vec<_> = READ_SIDE.iter().filter_map(|name| binary.function_named(name)).collect();
-    assert_eq!(roots.len(), READ_SIDE.len() - 4, "a variant has one of each pair of slow paths");
-    roots
+/// Most stack of any other function, from where it is called to its last words: the handlers of anybody's
+/// program may run on no more.
+const ROOT_STACK: i64 = 1536;
+
+/// What of a variant's exported functions may be called by signal handlers, under any lock, by
+/// probes: all but those of which the headers say otherwise.
+fn roots<'b>(binary: &'b Binary, variant: &Variant) -> Vec<&'b Function> {
+    let no: BTreeSet<String> = contexts::rows()
+        .into_iter()
+        .filter(|row| !row.in_handlers)
+        .flat_map(|row| row.names)
+        .collect();
+    let names = common::exported_functions(&variant.shared());
+    let named = |name: &String| {
+        binary.function_named(name).unwrap_or_else(|| panic!("no code of {name} was found"))
+    };
+    names.difference(&no).map(named).collect()
 }
 
 fn handler(binary: &Binary) -> Vec<&Function> {
@@ -93,15 +113,24 @@ fn handler(binary: &Binary) -> Vec<&Function> {
 fn the_read_side_and_the_handler_reach_nothing_outside_the_library() {
     let test = "the read side's closure";
     let Some(build) = common::x86_64_build_or_skip(test) else { return };
+    let scratch = common::scratch("closure");
     for variant in common::variants(test, &build) {
         let binary = Binary::read(&variant.shared(), Some(&variant.archive()));
-        let mut roots = read_side(&binary);
+        let mut roots = roots(&binary, &variant);
         roots.extend(handler(&binary));
-        let closure = Closure::of(&binary, &roots, &EXCEPTIONS);
+        let rules = Rules { exceptions: &EXCEPTIONS, boundaries: &BOUNDARIES, ..Rules::default() };
+        let closure = Closure::of(&binary, &roots, &rules);
         let table = closure.table(&binary);
+        let listing = scratch.join(variant.name);
+        fs::write(&listing, &table).expect("target/ is writable");
         println!("closure of {}:\n{table}", variant.shared().display());
         let total = table.lines().last().unwrap_or_default().trim();
-        common::say(&format!("notrace closure, variant {}: {total}", variant.name));
+        common::say(&format!(
+            "notrace closure of {} roots, variant {}: {total}; listed in {}",
+            roots.len(),
+            variant.name,
+            listing.display()
+        ));
         assert!(
             closure.offences.is_empty(),
             "{}: the notrace closure is not closed:\n{}",
@@ -117,6 +146,105 @@ fn the_read_side_and_the_handler_reach_nothing_outside_the_library() {
             assert!(reached(part), "the walk did not come to {part}:\n{table}");
         }
         assert!(!reached("::synchronize"), "the read side can come to wait:\n{table}");
+        for (number, by) in &closure.system_calls {
+            let known = SYSTEM_CALLS.iter().find(|(known, ..)| known == number);
+            let name = known.map_or("a call that is not among those allowed", |(_, name, _)| name);
+            println!("  system call {number} {name}: {by:?}");
+            assert!(
+                known.is_some(),
+                "system call {number}, of {by:?}, is not one of those allowed"
+            );
+        }
+        let made = |(number, ..): &&(i64, _, _)| !closure.system_calls.contains_key(number);
+        let unused: Vec<_> = SYSTEM_CALLS.iter().filter(made).collect();
+        assert!(unused.is_empty(), "system calls that are allowed and not made: {unused:?}");
+    }
+}
+
+/// The waits of call_rcu()'s brake are of no other root.
+#[test]
+fn sections_reports_and_the_handler_come_to_no_system_call_that_blocks() {
+    let test = "blocking system calls";
+    let Some(build) = common::x86_64_build_or_skip(test) else { return };
+    for variant in common::variants(test, &build) {
+        let binary = Binary::read(&variant.shared(), Some(&variant.archive()));
+        let mut roots = roots(&binary, &variant);
+        roots.retain(|root| {
+            !["call_rcu", "rcu_notrace_free"].iter().any(|n| root.name.starts_with(n))
+        });
+        roots.extend(handler(&binary));
+        let rules = Rules { exceptions: &EXCEPTIONS, boundaries: &BOUNDARIES, ..Rules::default() };
+        let closure = Closure::of(&binary, &roots, &rules);
+        let names: Vec<_> = closure
+            .functions
+            .keys()
+            .filter_map(|at| binary.function_at(*at))
+            .map(|function| function.name.as_str())
+            .collect();
+        assert!(names.len() > 20, "{names:?}");
+        for part in ["slow_down", "lock_pi", "futex::Lock", "::wait"] {
+            assert!(!names.iter().any(|name| name.contains(part)), "{part} is among {names:#?}");
+        }
+    }
+}
+
+#[test]
+fn every_name_in_the_headers_tables_is_exported_or_stands_in_a_header() {
+    let test = "the headers' tables";
+    let Some(build) = common::build_or_skip(test) else { return };
+    let exported = common::exported_functions(&build.join("librcu_notrace.so"));
+    let header = |name| fs::read_to_string(common::root().join("include").join(name));
+    let text: String = contexts::HEADERS.map(|name| header(name).expect("it is there")).concat();
+    let mut count = 0;
+    let mut seen = BTreeSet::new();
+    for name in contexts::rows().iter().flat_map(|row| &row.names) {
+        count += 1;
+        assert!(seen.insert(name.clone()), "{name} stands in two lines");
+        let start = name.replace("NAME_", "##name##_").replace("NAME", "##name");
+        let is_defined = [format!(" {start}("), format!("define {start}(")]
+            .iter()
+            .any(|definition| text.contains(definition.as_str()));
+        assert!(exported.contains(name) || is_defined, "there is no {name}");
+    }
+    assert!(count > 40, "the tables have {count} names only");
+}
+
+/// Wide registers hold live values where inlined code calls a slow path, and nobody saves them: a library
+/// that was built for a processor that has them must not come to be.
+#[test]
+fn the_library_refuses_to_be_built_for_processors_with_avx() {
+    let test = "AVX";
+    if !cfg!(target_arch = "x86_64") {
+        common::say(&format!("SKIP: {test}: this machine is none of those"));
+        return;
+    }
+    let errors = |cpu: &str| {
+        let output = std::process::Command::new(Path::new(env!("CARGO")).with_file_name("rustc"))
+            .args([
+                "--edition",
+                "2021",
+                "--crate-type",
+                "lib",
+                "--emit",
+                "metadata",
+                "-o",
+                "/dev/null",
+            ])
+            .arg(format!("-Ctarget-cpu={cpu}"))
+            .arg(common::root().join("src/lib.rs"))
+            .output()
+            .expect("cargo's neighbour");
+        // Other crates are not there, which are errors, too.
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    const SAYS: &str = "build rcu-notrace for baseline x86-64";
+    for cpu in ["x86-64-v3", "x86-64-v4", "haswell"] {
+        let errors = errors(cpu);
+        assert!(errors.contains(SAYS), "{cpu}: {errors}");
+    }
+    for cpu in ["x86-64", "x86-64-v2"] {
+        let errors = errors(cpu);
+        assert!(errors.contains("error") && !errors.contains(SAYS), "{cpu}: {errors}");
     }
 }
 
@@ -134,8 +262,9 @@ fn the_ipi_handler_takes_less_than_a_kilobyte_of_whatever_stack_it_runs_on() {
             bytes
         };
         println!("deepest stack, {}:", variant.shared().display());
-        for root in read_side(&binary) {
-            bound(root);
+        for root in roots(&binary, &variant) {
+            let bytes = bound(root);
+            assert!(bytes < ROOT_STACK, "{} may take {bytes} bytes of stack", root.name);
         }
         let deepest = handler(&binary).into_iter().map(&mut bound).max().unwrap_or_default();
         common::say(&format!(
@@ -168,135 +297,4 @@ fn no_code_of_the_library_has_hooks_or_room_for_hooks() {
             }
         }
     }
-}
-
-/// One function for each offence, and some that are innocent.
-const BAD: &str = r#"
-#include <string.h>
-
-__attribute__((noinline)) static void helper(char *to, const char *from, unsigned long n)
-{
-    memcpy(to, from, n);
-    __asm__ volatile("");
-}
-void calls_by_plt(char *to, const char *from, unsigned long n) { helper(to, from, n); to[0]++; }
-void jumps_by_plt(char *to, const char *from, unsigned long n) { memcpy(to, from, n); }
-void calls_by_got(void) { __asm__ volatile("call *strlen@GOTPCREL(%rip)"); }
-void takes_an_address(void) { __asm__ volatile("mov malloc@GOTPCREL(%rip), %rax"); }
-
-void (*variable)(void);
-void calls_by_variable(void) { variable(); __asm__ volatile(""); }
-void jumps_by_variable(void) { variable(); }
-
-extern __thread int counter;
-__thread int counter;
-int asks_for_its_tls(void) { return counter; }
-
-void __cyg_profile_func_enter(void *function, void *site) { (void)function; (void)site; }
-void has_a_hook(void) { __cyg_profile_func_enter(0, 0); __asm__ volatile(""); }
-
-long double uses_x87(long double x) { return x * 2; }
-void uses_avx(void) { __asm__ volatile("vaddps %ymm0, %ymm0, %ymm0"); }
-void uses_vex(void) { __asm__ volatile("vaddps %xmm0, %xmm0, %xmm0"); }
-
-/* Known to nothing but a pointer that this function hands on. */
-__attribute__((visibility("hidden"), noinline)) void taken(void) { variable(); __asm__ volatile(""); }
-void hands_on_a_function(void (**to)(void)) { *to = taken; }
-
-int leaf(int x) { return x + 1; }
-__attribute__((visibility("hidden"), noinline)) int inner(int x)
-{
-    volatile char room[2000];
-    room[x] = 1;
-    return room[0];
-}
-int deep(int x) { return inner(x) + inner(x + 1); }
-__attribute__((visibility("hidden"), noinline)) int recursive(int x)
-{
-    return x < 2 ? x : recursive(x - 1) + recursive(x - 2);
-}
-int calls_recursive(int x) { return recursive(x) + 1; }
-"#;
-
-fn bad(test: &str) -> Binary {
-    let scratch = common::scratch(test);
-    let (source, object) = (scratch.join("bad.c"), scratch.join("bad.so"));
-    fs::write(&source, BAD).expect("target/ is writable");
-    let options = ["-O2", "-fPIC", "-shared", "-fcf-protection=none", "-fno-stack-protector", "-o"];
-    common::Tool::new(&common::compiler().program)
-        .args(options)
-        .args([&object, &source])
-        .args(["-Wl,-z,now", "-Wl,-Bsymbolic"])
-        .output();
-    Binary::read(&object, None)
-}
-
-fn function<'b>(binary: &'b Binary, name: &str) -> &'b Function {
-    binary.function_named(name).unwrap_or_else(|| panic!("the bad object has no {name}"))
-}
-
-#[test]
-fn a_walk_over_a_bad_object_finds_every_kind_of_offence_with_its_call_chain() {
-    let test = "a_walk_over_a_bad_object";
-    if common::x86_64_build_or_skip(test).is_none() {
-        return;
-    }
-    let binary = bad(test);
-    let offences = |root: &str, exceptions: &[Exception]| {
-        Closure::of(&binary, &[function(&binary, root)], exceptions).offences
-    };
-    let cases = [
-        ("calls_by_plt", "calls_by_plt -> helper calls memcpy through the PLT"),
-        ("jumps_by_plt", "jumps_by_plt calls memcpy through the PLT"),
-        ("calls_by_got", "calls or refers to strlen through the GOT"),
-        ("takes_an_address", "calls or refers to malloc through the GOT"),
-        ("calls_by_variable", "calls_by_variable calls by a"),
-        ("jumps_by_variable", "jumps_by_variable calls by a"),
-        ("asks_for_its_tls", "asks the loader for a thread-local address"),
-        ("has_a_hook", "calls the instrumentation hook __cyg_profile_func_enter"),
-        ("uses_x87", "uses x87"),
-        ("uses_avx", "uses %ymm registers"),
-        ("uses_vex", "uses x87 or AVX"),
-        ("hands_on_a_function", "hands_on_a_function -> taken calls by a"),
-    ];
-    for (root, wanted) in cases {
-        let found = offences(root, &[]);
-        assert!(
-            found.iter().any(|offence| offence.contains(wanted)),
-            "{root}: `{wanted}` is not among {found:?}"
-        );
-    }
-    for innocent in ["leaf", "deep"] {
-        assert_eq!(offences(innocent, &[]), Vec::<String>::new(), "{innocent}");
-    }
-
-    // An exception is for a place, a symbol and a number of calls, and for no more.
-    let exception = |within, symbol, most| Exception { within, symbol, most, reason: "a test" };
-    let covers = |root, exception| offences(root, &[exception]).is_empty();
-    assert!(covers("calls_by_variable", exception(&["calls_by_variable"], None, 1)));
-    assert!(!covers("calls_by_variable", exception(&["calls_by_variable"], None, 0)));
-    assert!(!covers("calls_by_variable", exception(&["by_variable"], None, 1)));
-    assert!(covers("calls_by_got", exception(&["calls_by_got"], Some("strlen"), 1)));
-    assert!(!covers("calls_by_got", exception(&["calls_by_got"], Some("pthread_setspecific"), 1)));
-    assert!(!covers("calls_by_got", exception(&["calls_by_got"], None, 1)));
-}
-
-#[test]
-fn the_stack_bound_sees_a_deep_callee_and_refuses_recursion() {
-    let test = "the_stack_bound_sees";
-    if common::x86_64_build_or_skip(test).is_none() {
-        return;
-    }
-    let binary = bad(test);
-    let mut stack = Stack::new(&binary);
-    let (leaf, _) = stack.need_of(function(&binary, "leaf")).expect("a leaf has a bound");
-    assert!(leaf <= 16, "a leaf of one addition takes {leaf} bytes");
-    let (deep, chain) = stack.need_of(function(&binary, "deep")).expect("no recursion there");
-    assert!((2008..2200).contains(&deep), "2000 bytes in a callee are measured as {deep}");
-    assert_eq!(chain, ["deep", "inner"]);
-    let unknown = stack.need_of(function(&binary, "calls_recursive"));
-    assert!(
-        unknown.as_ref().is_err_and(|why| why.contains("recursive")),
-        "recursion has no bound, but: {unknown:?}"
-    );
 }

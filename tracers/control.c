@@ -59,6 +59,7 @@ static uint64_t now_ms(void)
  * not be ours. The main thread's destructor tells; it runs in no other way of ending. */
 static bool main_has_left;
 static pthread_key_t main_key;
+static bool has_main_key;
 
 static void on_main_exit(void *unused)
 {
@@ -451,7 +452,8 @@ static void start_thread(bool forked)
     if ((!control_wanted && !control_toggle_ms) || pthread_attr_init(&attributes))
         return;
     main_has_left = false;
-    pthread_setspecific(main_key, &main_key);
+    if (has_main_key)
+        pthread_setspecific(main_key, &main_key);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, stack);
     if (pthread_create(&thread, &attributes, control, forked ? &listening : NULL) == EINVAL) {
@@ -467,7 +469,7 @@ static void start_thread(bool forked)
 
 void control_start(void)
 {
-    pthread_key_create(&main_key, on_main_exit);
+    has_main_key = !pthread_key_create(&main_key, on_main_exit);
     start_thread(false);
 }
 

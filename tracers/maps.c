@@ -173,11 +173,11 @@ static void parse_all(char *text, struct entry *entry, const struct objects *obj
 
 /* ---- recording ------------------------------------------------------------------------------- */
 
-static void record(const struct entry *entry)
+static bool record(const struct entry *entry)
 {
     const struct piece pieces[] = {{&process.image, 8}, {contents(entry), entry->size}};
 
-    record_own(RCUTRACE_MAP, pieces, 2);
+    return record_own(RCUTRACE_MAP, pieces, 2);
 }
 
 static bool has(const struct entry *entry, const struct entry *wanted)
@@ -230,13 +230,15 @@ void maps_renew(bool surely)
         sys_munmap(text, TEXT_SIZE);
 }
 
-void maps_announce(void)
+bool maps_announce(void)
 {
     struct entry *entry;
+    bool all = true;
 
     rcu_read_lock_notrace();
     entry = rcu_dereference(table);
-    for (; entry && entry->size; entry = next_entry(entry))
-        record(entry);
+    for (; all && entry && entry->size; entry = next_entry(entry))
+        all = record(entry);
     rcu_read_unlock_notrace();
+    return all;
 }

@@ -110,6 +110,7 @@ static void begin_image(void)
 static void begin_child(void)
 {
     process.parent_image = process.image;
+    process.executed = false;
     process.why = "fork";
     begin_image();
     session_after_fork();
@@ -134,7 +135,7 @@ bool process_begin_child(void)
 
 /* ---- what it says of itself ------------------------------------------------------------------ */
 
-void process_announce(void)
+bool process_announce(void)
 {
     const uint32_t ids[] = {process.pid, sys_getppid()};
     const struct piece pieces[] = {
@@ -146,9 +147,8 @@ void process_announce(void)
         {process.arguments, strlen(process.arguments) + 1},
     };
 
-    record_own(RCUTRACE_PROCESS, pieces, sizeof(pieces) / sizeof(pieces[0]));
-    tracers_announce();
-    maps_announce();
+    return record_own(RCUTRACE_PROCESS, pieces, sizeof(pieces) / sizeof(pieces[0])) &&
+           tracers_announce() && maps_announce();
 }
 
 static void read_own_names(void)
@@ -253,7 +253,8 @@ static void read_parent(void)
 
     if (text)
         process.parent_image = strtoull(text, NULL, 16);
-    if (process.parent_image >> 32 == process.pid)
+    process.executed = process.parent_image >> 32 == process.pid;
+    if (process.executed)
         process.why = "exec";
 }
 

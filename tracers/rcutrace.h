@@ -29,6 +29,7 @@ struct rcutrace_tracer {
     /* The recorder's. */
     struct rcutrace_tracer *next;
     bool attached;
+    bool fresh; /* attached by the request that is being served */
 };
 
 /* The call stack of the caller, the innermost frame first: how many were stored. `skip` the first ones. */

@@ -413,6 +413,18 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
     return payload;
 }
 
+/* At the image's first event; and again, not too often, while some of it found no room. By one. */
+static bool must_announce(struct session *session)
+{
+    uint64_t at = __atomic_load_n(&session->announce_at, __ATOMIC_RELAXED);
+
+    if (!__atomic_load_n(&session->announced, __ATOMIC_RELAXED))
+        return !__atomic_exchange_n(&session->announced, 1, __ATOMIC_RELAXED);
+    return at && (int64_t)(rcutrace_clock() - at) > 0 &&
+           __atomic_compare_exchange_n(&session->announce_at, &at, 0, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
 EXPORT __attribute__((noinline)) uint64_t *rcutrace_reserve_slowly(uintptr_t start, uint64_t head)
 {
     struct rcutrace_thread *thread = &rcutrace_thread;
@@ -425,9 +437,10 @@ EXPORT __attribute__((noinline)) uint64_t *rcutrace_reserve_slowly(uintptr_t sta
     begun = process_generation && process_begin_child();
     session = rcu_dereference(session_current);
     if (session && begun && start == thread->committed && !thread->transient) {
-        if (!__atomic_exchange_n(&session->announced, 1, __ATOMIC_RELAXED)) {
+        if (must_announce(session)) {
             give_back(thread, bytes);
-            process_announce();
+            if (!process_announce())
+                __atomic_store_n(&session->announce_at, rcutrace_clock() + PATIENCE, __ATOMIC_RELAXED);
             start = rcutrace_take(&thread->next, bytes);
         }
         if (start == thread->committed)
@@ -461,7 +474,7 @@ static void keep(void)
         session_keep_chunk(session, &session->ring[ring - 1]);
 }
 
-void record_own(unsigned type, const struct piece *pieces, unsigned count)
+bool record_own(unsigned type, const struct piece *pieces, unsigned count)
 {
     const struct rcutrace_event event = {NULL, (uint8_t)type};
     size_t size = 0, room;
@@ -495,4 +508,5 @@ void record_own(unsigned type, const struct piece *pieces, unsigned count)
         rcutrace_commit(payload);
     }
     rcu_read_unlock_notrace();
+    return payload;
 }

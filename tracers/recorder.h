@@ -39,6 +39,9 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 
 enum { MOST_RINGS = 65536 };
 
+/* Ticks, of either clock some hundredth of a second: no second attempt before, where there was no room. */
+#define PATIENCE ((uint64_t)1 << 26)
+
 /* A thread's, or nobody's and on one of the session's two stacks. Never freed before the session. */
 struct ring {
     uintptr_t chunk;      /* mapped; 0: none */
@@ -58,7 +61,8 @@ struct session {
     dev_t device;
     ino_t inode;
     int fd;               /* kept in case the path fails one day; high, and maybe closed by the program */
-    uint32_t announced;   /* the image is described in the file */
+    uint32_t announced;   /* the image is described in the file, or somebody is at it */
+    uint64_t announce_at; /* not all of that found room: when to try again; 0: it did */
     uint64_t failed_at;   /* when there was no room last; 0: there was */
     uint64_t usable;      /* stack of rings that have room; the low half is a number, the other a tag */
     uint64_t spent;       /* stack of those that have no chunk */
@@ -106,8 +110,8 @@ struct piece {
     size_t size;
 };
 
-/* A record of the recorder's own, cut if it is too long. */
-void record_own(unsigned type, const struct piece *pieces, unsigned count);
+/* A record of the recorder's own, cut if it is too long. False: it is lost. */
+bool record_own(unsigned type, const struct piece *pieces, unsigned count);
 /* Has the image described in the file, if it is not yet. */
 void record_announce(void);
 /* This thread's ring goes to whoever comes next. */
@@ -120,6 +124,7 @@ void record_start(void);
 struct process {
     uint32_t pid;
     uint64_t image, parent_image;
+    bool executed; /* the parent image was this process, up to an exec; in a child of fork its id says nothing */
     const char *why;
     char executable[PATH_MAX];
     char arguments[1024];
@@ -133,8 +138,8 @@ extern uint32_t *process_generation;
 void process_renew_generation(void);
 /* Begins an image if this is a child that nobody told us of. False: another thread is at it. Any context. */
 bool process_begin_child(void);
-/* PROCESS, TYPE and MAP records. */
-void process_announce(void);
+/* PROCESS, TYPE and MAP records. False: some are lost. */
+bool process_announce(void);
 /* One line on standard error. */
 void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -154,7 +159,7 @@ extern pthread_mutex_t recorder_lock;
  * lock. */
 void maps_renew(bool surely);
 /* Records all that are known. Any context. */
-void maps_announce(void);
+bool maps_announce(void);
 
 /* ---- tracers --------------------------------------------------------------------------------- */
 
@@ -162,7 +167,7 @@ void maps_announce(void);
 extern const char *tracers_at_start;
 extern bool tracers_start;
 
-void tracers_announce(void);
+bool tracers_announce(void);
 bool tracers_any_attached(void);
 /* Whether all of the names are. Under the lock. */
 bool tracers_known(const char *names, char *why, size_t size);

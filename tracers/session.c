@@ -30,9 +30,6 @@ enum { HIGH_FD = 200 };
  * exec need little, and then as much again as it has. */
 enum { FIRST_STEP = 16384, MOST_STEP = 65536, PAGE = 4096 };
 
-/* Ticks, of either clock some hundredth of a second: no second attempt before, at a disk that is full. */
-#define PATIENCE ((uint64_t)1 << 26)
-
 static uint32_t serial;
 
 /* ---- descriptors ----------------------------------------------------------------------------- */
@@ -340,12 +337,10 @@ static uint32_t is_reachable(struct session *session)
 /* Whatever the moment at which we are killed, the drainer sees it empty or not at all. */
 static void begin_slot(struct session *session, struct rcutrace_chunk *chunk)
 {
-    bool exec = process.parent_image >> 32 == process.pid;
-
     __atomic_store_n(&chunk->committed, RCUTRACE_CHUNK_HEADER, __ATOMIC_RELAXED);
     chunk->pid = process.pid;
     chunk->image = process.image;
-    chunk->before = exec ? process.parent_image : 0;
+    chunk->before = process.executed ? process.parent_image : 0;
     chunk->reachable = is_reachable(session);
     __atomic_store_n(&chunk->state, RCUTRACE_IN_USE, __ATOMIC_RELEASE);
 }
@@ -735,5 +730,6 @@ void session_after_fork(void)
     session->usable = session->spent = 0;
     session->rings = 0;
     session->announced = 0;
+    session->announce_at = 0;
     session->serial = ++serial;
 }

@@ -16,25 +16,30 @@ bool tracers_start;
 static struct rcutrace_tracer *first;
 static unsigned next_id = RCUTRACE_FIRST_EVENT;
 
-static void announce(const struct rcutrace_tracer *tracer)
+static bool announce(const struct rcutrace_tracer *tracer)
 {
-    for (size_t i = 0; i < tracer->event_count; i++) {
+    bool all = true;
+
+    for (size_t i = 0; all && i < tracer->event_count; i++) {
         const struct rcutrace_event *event = &tracer->events[i];
         const uint64_t id = event->id;
         const struct piece pieces[] = {{&process.image, 8},
                                        {&id, 8},
                                        {event->description, strlen(event->description) + 1}};
 
-        record_own(RCUTRACE_TYPE, pieces, 3);
+        all = record_own(RCUTRACE_TYPE, pieces, 3);
     }
+    return all;
 }
 
-void tracers_announce(void)
+bool tracers_announce(void)
 {
     const struct rcutrace_tracer *tracer = __atomic_load_n(&first, __ATOMIC_ACQUIRE);
+    bool all = true;
 
-    for (; tracer; tracer = __atomic_load_n(&tracer->next, __ATOMIC_ACQUIRE))
-        announce(tracer);
+    for (; all && tracer; tracer = __atomic_load_n(&tracer->next, __ATOMIC_ACQUIRE))
+        all = announce(tracer);
+    return all;
 }
 
 static void record_state(const struct rcutrace_tracer *tracer)
@@ -102,7 +107,8 @@ static int attach(struct rcutrace_tracer *tracer)
 {
     int error = tracer->attached ? 0 : tracer->attach();
 
-    if (!error && !tracer->attached) {
+    tracer->fresh = !error && !tracer->attached;
+    if (tracer->fresh) {
         tracer->attached = true;
         record_state(tracer);
     }
@@ -123,33 +129,48 @@ bool tracers_any_attached(void)
     return false;
 }
 
+/* All of a kind first, so that one wait does for them. */
+static void detach_those(bool (*which)(const struct rcutrace_tracer *, const char *), const char *names)
+{
+    for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next)
+        if (tracer->attached && which(tracer, names))
+            tracer->detach();
+    wait_for_probes();
+    for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next)
+        if (tracer->attached && which(tracer, names)) {
+            tracer->attached = false;
+            record_state(tracer);
+        }
+}
+
+static void detach_named(const char *names)
+{
+    detach_those(is_named, names);
+}
+
+static bool is_fresh(const struct rcutrace_tracer *tracer, const char *unused)
+{
+    (void)unused;
+    return tracer->fresh;
+}
+
+/* All of them, or none: those that were attached before stay so. */
 int tracers_attach(const char *names, char *why, size_t size)
 {
     if (!tracers_known(names, why, size))
         return -ENOENT;
+    for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next)
+        tracer->fresh = false;
     for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next) {
         int error = is_named(tracer, names) ? attach(tracer) : 0;
 
         if (error) {
             snprintf(why, size, "%s does not attach: %s", tracer->name, strerror(-error));
+            detach_those(is_fresh, NULL);
             return error;
         }
     }
     return 0;
-}
-
-/* All of a kind first, so that one wait does for them. */
-static void detach_named(const char *names)
-{
-    for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next)
-        if (tracer->attached && is_named(tracer, names))
-            tracer->detach();
-    wait_for_probes();
-    for (struct rcutrace_tracer *tracer = first; tracer; tracer = tracer->next)
-        if (tracer->attached && is_named(tracer, names)) {
-            tracer->attached = false;
-            record_state(tracer);
-        }
 }
 
 int tracers_detach(const char *names, char *why, size_t size)

@@ -9,6 +9,16 @@
 /* Defined in rcu_notrace.h, or by liburcu's headers. */
 struct rcu_head;
 
+/* Lazy binding runs the dynamic loader, which is not async-signal-safe. */
+#if defined(__has_attribute)
+#if __has_attribute(noplt)
+#define RCU_NOTRACE_NOPLT __attribute__((noplt))
+#endif
+#endif
+#ifndef RCU_NOTRACE_NOPLT
+#define RCU_NOTRACE_NOPLT
+#endif
+
 /**
  * Barrier by membarrier(2), signals to readers that stay in a section.
  */
@@ -226,47 +236,47 @@ extern "C" {
 /**
  * Ends the process with a message unless the caller is in a section.
  */
-void rcu_notrace_check_unlock(void);
+RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 
 /**
  * Waits for a grace period.
  */
-void synchronize_rcu(void);
+RCU_NOTRACE_NOPLT void synchronize_rcu(void);
 
 /**
  * Waits for a grace period, which is hurried along.
  */
-void synchronize_rcu_expedited(void);
+RCU_NOTRACE_NOPLT void synchronize_rcu_expedited(void);
 
 /**
  * A cookie: a grace period from now on.
  */
-unsigned long get_state_synchronize_rcu(void);
+RCU_NOTRACE_NOPLT unsigned long get_state_synchronize_rcu(void);
 
 /**
  * A cookie, and the worker starts a grace period.
  */
-unsigned long start_poll_synchronize_rcu(void);
+RCU_NOTRACE_NOPLT unsigned long start_poll_synchronize_rcu(void);
 
 /**
  * A cookie, and the worker starts a grace period, which is hurried along.
  */
-unsigned long start_poll_synchronize_rcu_expedited(void);
+RCU_NOTRACE_NOPLT unsigned long start_poll_synchronize_rcu_expedited(void);
 
 /**
  * Non-zero if a grace period has passed since the cookie was taken.
  */
-int poll_state_synchronize_rcu(unsigned long cookie);
+RCU_NOTRACE_NOPLT int poll_state_synchronize_rcu(unsigned long cookie);
 
 /**
  * Waits for a grace period unless one has passed since the cookie was taken.
  */
-void cond_synchronize_rcu(unsigned long cookie);
+RCU_NOTRACE_NOPLT void cond_synchronize_rcu(unsigned long cookie);
 
 /**
  * Likewise, and the grace period is hurried along.
  */
-void cond_synchronize_rcu_expedited(unsigned long cookie);
+RCU_NOTRACE_NOPLT void cond_synchronize_rcu_expedited(unsigned long cookie);
 
 /**
  * Calls `func(head)` after a grace period.
@@ -274,7 +284,7 @@ void cond_synchronize_rcu_expedited(unsigned long cookie);
  * # Safety
  * The head stays where it is, and untouched, until it is called.
  */
-void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head*));
+RCU_NOTRACE_NOPLT void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head*));
 
 /**
  * Frees the block of malloc's in which `head` lies, `offset` bytes from its beginning, after a
@@ -283,38 +293,39 @@ void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head*));
  * # Safety
  * As it says; and the block is not touched from now on.
  */
+RCU_NOTRACE_NOPLT
 int rcu_notrace_free(struct rcu_head *head,
                      size_t offset);
 
 /**
  * Waits until all callbacks that were queued before have run.
  */
-void rcu_barrier(void);
+RCU_NOTRACE_NOPLT void rcu_barrier(void);
 
 /**
  * Creates the worker thread now: 0, or -EAGAIN.
  */
-int rcu_notrace_start_worker(void);
+RCU_NOTRACE_NOPLT int rcu_notrace_start_worker(void);
 
 /**
  * Chooses what becomes of callbacks at exit: 0, or -EINVAL.
  */
-int rcu_notrace_set_exit_policy(int policy);
+RCU_NOTRACE_NOPLT int rcu_notrace_set_exit_policy(int policy);
 
 /**
  * Registers the calling thread now.
  */
-void rcu_register_thread(void);
+RCU_NOTRACE_NOPLT void rcu_register_thread(void);
 
 /**
  * Unregisters the calling thread, until its next section.
  */
-void rcu_unregister_thread(void);
+RCU_NOTRACE_NOPLT void rcu_unregister_thread(void);
 
 /**
  * Waits for a grace period of that flavour.
  */
-void synchronize_rcu_tasks_trace(void);
+RCU_NOTRACE_NOPLT void synchronize_rcu_tasks_trace(void);
 
 /**
  * Calls `func(head)` after a grace period of that flavour.
@@ -322,22 +333,24 @@ void synchronize_rcu_tasks_trace(void);
  * # Safety
  * As [`call_rcu`].
  */
-void call_rcu_tasks_trace(struct rcu_head *head, void (*func)(struct rcu_head*));
+RCU_NOTRACE_NOPLT
+void call_rcu_tasks_trace(struct rcu_head *head,
+                          void (*func)(struct rcu_head*));
 
 /**
  * Waits until all callbacks of that flavour that were queued before have run.
  */
-void rcu_barrier_tasks_trace(void);
+RCU_NOTRACE_NOPLT void rcu_barrier_tasks_trace(void);
 
 /**
  * Chooses the IPI mode: 0, or a negated errno.
  */
-int rcu_notrace_set_ipi_mode(int mode);
+RCU_NOTRACE_NOPLT int rcu_notrace_set_ipi_mode(int mode);
 
 /**
  * The IPI mode in force.
  */
-int rcu_notrace_get_ipi_mode(void);
+RCU_NOTRACE_NOPLT int rcu_notrace_get_ipi_mode(void);
 
 /**
  * Copies the counters, as many as both sides know; those that only the caller knows are 0.
@@ -345,6 +358,7 @@ int rcu_notrace_get_ipi_mode(void);
  * # Safety
  * `stats` points to `size` writable bytes.
  */
+RCU_NOTRACE_NOPLT
 void rcu_notrace_get_stats(struct rcu_notrace_stats *stats,
                            size_t size);
 
@@ -354,16 +368,19 @@ void rcu_notrace_get_stats(struct rcu_notrace_stats *stats,
  * # Safety
  * As [`rcu_notrace_get_stats`].
  */
-void rcu_tasks_trace_get_stats(struct rcu_notrace_stats *stats, size_t size);
+RCU_NOTRACE_NOPLT
+void rcu_tasks_trace_get_stats(struct rcu_notrace_stats *stats,
+                               size_t size);
 
 /**
  * When a grace period that takes long is reported first, in milliseconds; 0: never.
  */
-void rcu_notrace_set_stall_ms(unsigned long ms);
+RCU_NOTRACE_NOPLT void rcu_notrace_set_stall_ms(unsigned long ms);
 
 /**
  * Who is told of grace periods that take long; NULL: nobody but standard error.
  */
+RCU_NOTRACE_NOPLT
 void rcu_notrace_set_stall_handler(int (*handler)(const struct rcu_notrace_stall*, void*),
                                    void *data);
 
@@ -379,7 +396,7 @@ int rcu_notrace_set_signal_hook(void (*hook)(int, void*, void*));
  * # Safety
  * `pointer` is the aligned address of a pointer.
  */
-void *rcu_notrace_dereference(void **pointer);
+RCU_NOTRACE_NOPLT void *rcu_notrace_dereference(void **pointer);
 
 /**
  * Stores a protected pointer, given its address.
@@ -387,7 +404,7 @@ void *rcu_notrace_dereference(void **pointer);
  * # Safety
  * As [`rcu_notrace_dereference`].
  */
-void rcu_notrace_assign(void **pointer, void *value);
+RCU_NOTRACE_NOPLT void rcu_notrace_assign(void **pointer, void *value);
 
 /**
  * Exchanges a protected pointer, given its address.
@@ -395,7 +412,7 @@ void rcu_notrace_assign(void **pointer, void *value);
  * # Safety
  * As [`rcu_notrace_dereference`].
  */
-void *rcu_notrace_xchg(void **pointer, void *value);
+RCU_NOTRACE_NOPLT void *rcu_notrace_xchg(void **pointer, void *value);
 
 /**
  * Compares and exchanges a protected pointer, given its address; returns what was there.
@@ -403,7 +420,7 @@ void *rcu_notrace_xchg(void **pointer, void *value);
  * # Safety
  * As [`rcu_notrace_dereference`].
  */
-void *rcu_notrace_cmpxchg(void **pointer, void *old, void *new_);
+RCU_NOTRACE_NOPLT void *rcu_notrace_cmpxchg(void **pointer, void *old, void *new_);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -26,8 +26,10 @@
  *
  *                                            signal   under locks   allocates  blocks
  *                                            handler
- *   rcu_read_lock, rcu_read_unlock,          yes      yes           no         no: its probes decide
- *   rcu_dereference_check                                                      for themselves
+ *   rcu_read_lock, rcu_read_unlock,
+ *   rcu_dereference_check                    yes      yes           no (1)     no (1)
+ *
+ *   (1) its probes decide for themselves
  *
  * Probes of rcu_read_lock, rcu_read_unlock, rcu_dereference, rcu_callback and rcu_kvfree_callback run where
  * their caller is, in a signal handler or under malloc's locks perhaps: there they must not allocate.

@@ -37,10 +37,18 @@
  *                                            signal   under locks   allocates  blocks
  *                                            handler
  *   trace_NAME, trace_NAME_enabled           yes      yes           no         no
- *   register_trace_NAME, _prio               no       no            yes        yes: microseconds, a lock
- *   unregister_trace_NAME                    no       no            if it can  the same
- *   tracepoint_synchronize_unregister        as synchronize_rcu()
- *   for_each_tracepoint, find_tracepoint     no       no            no         the lock
+ *   register_trace_NAME,
+ *   register_trace_prio_NAME,
+ *   tracepoint_probe_register,
+ *   tracepoint_probe_register_prio,
+ *   rcu_notrace_module_coming                no       no            yes        microseconds, a lock
+ *   unregister_trace_NAME,
+ *   tracepoint_probe_unregister,
+ *   rcu_notrace_module_going                 no       no            if it can  the same
+ *   tracepoint_synchronize_unregister        no       no            may        as synchronize_rcu()
+ *   for_each_tracepoint,
+ *   rcu_notrace_find_tracepoint,
+ *   rcu_notrace_get_tracepoint_stats         no       no            no         the lock
  *
  * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
  * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint, dlopen and
@@ -154,6 +162,35 @@ rcu_notrace_module_ends(void)
     rcu_notrace_module_going(&rcu_notrace_this_module);
 }
 
+/* The array of probes, and what is in it. ThreadSanitizer does not see who fills it: it is read behind its back. */
+#ifdef RCU_NOTRACE_TSAN
+RCU_NOTRACE_TSAN_FUNCTION struct tracepoint_func *rcu_notrace_tsan_probes(struct tracepoint *tp)
+{
+    struct tracepoint_func *probes = *(struct tracepoint_func *volatile *)&tp->funcs;
+
+    __tsan_acquire(tp);
+    return probes;
+}
+
+RCU_NOTRACE_TSAN_FUNCTION void *rcu_notrace_tsan_data(struct tracepoint_func *probe)
+{
+    return *(void *volatile *)&probe->data;
+}
+
+RCU_NOTRACE_TSAN_FUNCTION void (*rcu_notrace_tsan_func(struct tracepoint_func *probe))(void)
+{
+    return *(void (*volatile *)(void)) & probe->func;
+}
+
+#define RCU_NOTRACE_PROBES(tp) rcu_notrace_tsan_probes(tp)
+#define RCU_NOTRACE_PROBE_DATA(probe) rcu_notrace_tsan_data(probe)
+#define RCU_NOTRACE_PROBE_FUNC(probe) rcu_notrace_tsan_func(probe)
+#else
+#define RCU_NOTRACE_PROBES(tp) rcu_dereference((tp)->funcs)
+#define RCU_NOTRACE_PROBE_DATA(probe) ((probe)->data)
+#define RCU_NOTRACE_PROBE_FUNC(probe) rcu_access_pointer((probe)->func)
+#endif
+
 #define RCU_NOTRACE_PARAMS(...) __VA_ARGS__
 #define RCU_NOTRACE_TEXT(...) #__VA_ARGS__
 
@@ -233,10 +270,57 @@ rcu_notrace_module_ends(void)
  * Kernel: the same names; for_each_kernel_tracepoint().
  */
 #define TRACEPOINT_DEFAULT_PRIO 10
+#ifndef RCU_NOTRACE_TSAN
 int tracepoint_probe_register(struct tracepoint *tp, void (*probe)(void), void *data);
 int tracepoint_probe_register_prio(struct tracepoint *tp, void (*probe)(void), void *data, int prio);
 int tracepoint_probe_unregister(struct tracepoint *tp, void (*probe)(void), void *data);
 void tracepoint_synchronize_unregister(void);
+#else
+/* The edges: what comes before a registration, to the probes that run after it; sections, to who waited for them. */
+RCU_NOTRACE_DECLARE_REAL(int, tracepoint_probe_register_prio, (struct tracepoint *, void (*)(void), void *, int));
+RCU_NOTRACE_DECLARE_REAL(int, tracepoint_probe_unregister, (struct tracepoint *, void (*)(void), void *));
+RCU_NOTRACE_DECLARE_REAL(void, tracepoint_synchronize_unregister, (void));
+
+/* The runtime's: the array that is allocated meanwhile is nobody's write. The library's worker frees it. */
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
+
+RCU_NOTRACE_TSAN_WRAPPER(int, tracepoint_probe_register_prio,
+                         (struct tracepoint *tp, void (*probe)(void), void *data, int prio))
+{
+    int result;
+
+    __tsan_release(tp);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    result = RCU_NOTRACE_REAL(tracepoint_probe_register_prio)(tp, probe, data, prio);
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    return result;
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(int, tracepoint_probe_unregister, (struct tracepoint *tp, void (*probe)(void), void *data))
+{
+    int result;
+
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    result = RCU_NOTRACE_REAL(tracepoint_probe_unregister)(tp, probe, data);
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    return result;
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(int, tracepoint_probe_register, (struct tracepoint *tp, void (*probe)(void), void *data))
+{
+    return tracepoint_probe_register_prio(tp, probe, data, TRACEPOINT_DEFAULT_PRIO);
+}
+
+RCU_NOTRACE_TSAN_WRAPPER(void, tracepoint_synchronize_unregister, (void))
+{
+    RCU_NOTRACE_TSAN_BEFORE(synchronize_rcu);
+    RCU_NOTRACE_TSAN_BEFORE(synchronize_rcu_tasks_trace);
+    RCU_NOTRACE_REAL(tracepoint_synchronize_unregister)();
+    RCU_NOTRACE_TSAN_AFTER(rcu_read_unlock_notrace);
+    RCU_NOTRACE_TSAN_AFTER(rcu_read_unlock_trace);
+}
+#endif
 void for_each_tracepoint(void (*fct)(struct tracepoint *tp, void *priv), void *priv);
 struct tracepoint *rcu_notrace_find_tracepoint(const char *name);
 void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats, size_t size);
@@ -292,14 +376,15 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
         if (condition) { \
             RCU_NOTRACE_CLASS(section, rcu_notrace_section)(); \
             struct tracepoint_func *rcu_notrace_probe = \
-                rcu_dereference(rcu_notrace_tracepoint_##name()->funcs); \
+                RCU_NOTRACE_PROBES(rcu_notrace_tracepoint_##name()); \
             void *rcu_notrace_data; \
             if (!rcu_notrace_probe) \
                 return; \
             do { \
-                rcu_notrace_data = rcu_notrace_probe->data; \
-                ((void (*)(data_proto))rcu_access_pointer(rcu_notrace_probe->func))(data_args); \
-            } while (rcu_access_pointer((++rcu_notrace_probe)->func)); \
+                rcu_notrace_data = RCU_NOTRACE_PROBE_DATA(rcu_notrace_probe); \
+                ((void (*)(data_proto))RCU_NOTRACE_PROBE_FUNC(rcu_notrace_probe))(data_args); \
+                ++rcu_notrace_probe; \
+            } while (RCU_NOTRACE_PROBE_FUNC(rcu_notrace_probe)); \
         } \
     } \
     RCU_NOTRACE_INLINE void trace_##name(proto) \

@@ -32,6 +32,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+/* liburcu's declarations of call_rcu() and rcu_barrier() are of these, whichever they are. */
+#include <rcu_notrace/tsan.h>
+
 #include <urcu/call-rcu.h>
 #include <urcu/flavor.h>
 #include <urcu/pointer.h>

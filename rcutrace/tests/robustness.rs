@@ -81,8 +81,13 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// More of them by `make fuzz`.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn no_change_of_words_makes_it_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), word()), 1..30)) {

@@ -7,10 +7,9 @@ use crate::sys;
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
 /// Registers the process. Cheap while it has one thread; inherited by fork, lost by exec.
-pub fn start() -> bool {
+pub fn start() {
     let available = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED).is_ok();
     AVAILABLE.store(available, Relaxed);
-    available
 }
 
 /// Whether the kernel obliged so far.

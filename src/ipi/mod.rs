@@ -14,7 +14,7 @@ pub mod scheduler;
 mod signal;
 
 use core::sync::atomic::{
-    AtomicU8,
+    AtomicBool, AtomicU8,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -79,10 +79,14 @@ pub fn set_mode(wanted: Mode) -> bool {
     true
 }
 
-/// Reads the environment and registers with the kernel. Once.
+/// Registers with the kernel. Once.
 pub fn start() {
-    let available = membarrier::start();
-    signal::start(start::environment(c"RCU_NOTRACE_SIGNAL"));
+    membarrier::start();
+}
+
+/// Reads the environment.
+pub fn configure() {
+    signal::configure(start::environment(c"RCU_NOTRACE_SIGNAL"));
     if let Some(name) = start::environment(c"RCU_NOTRACE_IPI") {
         match Mode::from_name(name) {
             Some(wanted) => WANTED.store(wanted as u8, SeqCst),
@@ -92,8 +96,8 @@ pub fn start() {
                 b" is none of auto, signal, membarrier; using auto",
             ]),
         }
-        if name == b"membarrier" && !available {
-            bug::warn(&[b"membarrier(2) is refused here; IPI mode is signal"]);
+        if name == b"membarrier" && !membarrier::is_available() {
+            warn_of_signals();
         }
     }
 }
@@ -108,8 +112,19 @@ pub fn heavy_barrier(flavour: &Flavour) -> bool {
     let passed = membarrier::is_available() && membarrier::barrier();
     if passed {
         flavour.stats.barriers.fetch_add(1, Relaxed);
+    } else if WANTED.load(Relaxed) == Mode::Membarrier as u8 && !membarrier::is_available() {
+        warn_of_signals();
     }
     passed
+}
+
+/// Who asked for a mode without signals is told that there will be some. Once.
+#[cold]
+fn warn_of_signals() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Relaxed) {
+        bug::warn(&[b"membarrier(2) is refused here; IPI mode is signal"]);
+    }
 }
 
 /// Sends the reader's thread an IPI; it was asked before. Err(ESRCH) if there is no such thread.
@@ -155,7 +170,13 @@ pub fn signal_number() -> i32 {
 
 /// Whether there is no such thread any more.
 pub fn is_dead(tid: i32) -> bool {
-    sys::tgkill(fork::process(), tid, 0) == Err(libc::ESRCH)
+    let is_zombie = || proc::status(tid).is_some_and(|status| status.is_dead());
+    match sys::tgkill(fork::process(), tid, 0) {
         // The first thread stays a zombie until the process ends.
-        || (tid == fork::process() && proc::status(tid).is_some_and(|status| status.is_dead()))
+        Ok(()) => tid == fork::process() && is_zombie(),
+        Err(libc::ESRCH) => true,
+        // Refused: whether a /proc that lists this thread lists that one. (An id may be none, for the same
+        // reason.)
+        Err(_) => tid > 0 && (is_zombie() || (!proc::lists(tid) && proc::lists(sys::gettid()))),
+    }
 }

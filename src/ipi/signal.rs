@@ -31,10 +31,11 @@ pub fn number() -> i32 {
     NUMBER.load(Relaxed)
 }
 
-/// Takes the signal's name or number from the environment.
-pub fn start(wanted: Option<&[u8]>) {
+/// Takes the signal's name or number from the environment, unless one is in use by now.
+pub fn configure(wanted: Option<&[u8]>) {
     let Some(wanted) = wanted else { return };
     match parse(wanted) {
+        Some(_) if INSTALLED.load(Acquire) => {}
         Some(number) => NUMBER.store(number, Relaxed),
         None => bug::warn(&[
             b"RCU_NOTRACE_SIGNAL=",
@@ -117,6 +118,9 @@ pub fn is_handled() -> bool {
         let handled = install();
         INSTALLED.store(handled, Release);
         REFUSED.store(!handled, Relaxed);
+        if !handled {
+            bug::warn(&[b"rt_sigaction(2) is refused here: no IPIs; readers are flagged instead"]);
+        }
     }
     INSTALLING.unlock();
     INSTALLED.load(Relaxed)
@@ -158,6 +162,18 @@ fn install() -> bool {
 
 /// The handler. Runs anywhere: no libc, no errno, a small frame.
 extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let hook = HOOK.load(Relaxed);
+    // One that was sent to the process is pending apart from IPIs and merges with none: the IPI, if one was sent,
+    // is still to come, and the hook must not take it for the program's.
+    // SAFETY: what the kernel passed; `kill` fills in a process id.
+    let is_apart =
+        hook != 0 && unsafe { (*info).si_code == libc::SI_USER && (*info).si_pid() != 0 };
+    if is_apart {
+        // SAFETY: as below.
+        let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
+        // SAFETY: what the kernel passed.
+        return unsafe { hook(0, info.cast(), context) };
+    }
     let mut is_ipi = false;
     for flavour in flavour::ALL {
         let reader = flavour.reader();
@@ -168,7 +184,6 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         }
     }
     is_ipi |= stall::answer(context);
-    let hook = HOOK.load(Relaxed);
     if hook == 0 {
         return chain(signal, info, context);
     }
@@ -230,6 +245,7 @@ fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_signal_is_named_with_or_without_sig_or_by_its_number() {
@@ -243,6 +259,20 @@ mod tests {
     fn what_no_program_can_spare_is_refused() {
         for wanted in ["", "9", "SIGKILL", "11", "32", "33", "0", "65", "-1", "x", "99999999999"] {
             assert_eq!(parse(wanted.as_bytes()), None, "{wanted}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_environments_give_a_signal_that_can_be_caught_or_none(
+            text in prop_oneof!["(SIG)?[A-Z0-9]{0,8}", "-?[0-9]{1,30}", ".{0,40}"],
+        ) {
+            if let Some(number) = parse(text.as_bytes()) {
+                prop_assert!((1..=64).contains(&number) && number != 32 && number != 33);
+                prop_assert!(![libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV].contains(&number));
+                let is_number = text.parse().is_ok_and(|wanted: i32| wanted == number);
+                prop_assert!(is_number || text.trim_start_matches("SIG").bytes().all(|b| b.is_ascii_alphanumeric()));
+            }
         }
     }
 }

@@ -59,13 +59,13 @@ impl Drop for Memory {
 }
 
 /// A mapping of the program that somebody asked for.
-struct Mapping {
-    range: Range<u64>,
+pub(super) struct Mapping {
+    pub(super) range: Range<u64>,
     /// Where the file's first byte is, or would be.
     base: u64,
     executable: bool,
     /// Its path, in the lines.
-    name: Range<usize>,
+    pub(super) name: Range<usize>,
 }
 
 /// What is at an address.
@@ -173,10 +173,10 @@ fn find_line(maps: &File, lines: &mut [u8], address: u64) -> Option<Mapping> {
 }
 
 /// A mapping of the beginning of a file: the file, and where.
-type Beginning = ([u64; 3], u64);
+pub(super) type Beginning = ([u64; 3], u64);
 
 /// One line, `start-end perms offset major:minor inode   path`, which is at `position`.
-fn parse(
+pub(super) fn parse(
     line: &[u8],
     position: usize,
     address: u64,

@@ -14,6 +14,8 @@ mod symbols;
 mod unwind;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use core::cell::UnsafeCell;
@@ -140,8 +142,8 @@ impl Stall {
     }
 }
 
-/// Reads the environment. Once.
-pub fn start() {
+/// Reads the environment.
+pub fn configure() {
     let Some(wanted) = start::environment(c"RCU_NOTRACE_STALL_MS") else { return };
     match proc::number(wanted).filter(|_| wanted.len() < 12) {
         Some(ms) => set_after_ms(ms),

@@ -5,23 +5,55 @@
 
 use core::ptr;
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{clock_ns, futex, futex_bitset, monotonic_ns};
+use super::{clock_ns, futex, futex_bitset, monotonic_ns, sleep_ns, Answer};
+
+/// Whether the kernel, or a sandbox, has refused futex(2).
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether futex(2) was refused so far: then sleepers wake up by themselves, and those who fell asleep
+/// before may not be woken.
+pub fn is_refused() -> bool {
+    REFUSED.load(Relaxed)
+}
+
+/// Who waits for something that is certain to come looks after it this often all the same: a sandbox that is
+/// entered meanwhile may keep others from waking it.
+pub const LONGEST_SLEEP_NS: u64 = 1_000_000_000;
+
+/// How long somebody sleeps who cannot sleep on a word.
+const BLIND_NS: u32 = 200_000;
 
 /// Sleeps while the word holds `value`, at most `timeout_ns` (0: no limit).
 pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
     let limit = timespec(timeout_ns);
     let limit = if timeout_ns == 0 { ptr::null() } else { &raw const limit };
-    futex(word, libc::FUTEX_WAIT, value, limit);
+    sleep_if_refused(futex(word, libc::FUTEX_WAIT, value, limit), word, value);
+}
+
+/// An error while the word has not changed is a refusal, whatever it is called: not to be asked again at
+/// once, and for ever.
+fn sleep_if_refused(answer: Answer, word: &AtomicU32, value: u32) {
+    let error = -answer as i32;
+    if answer < 0 && !matches!(error, libc::EINTR | libc::ETIMEDOUT) && word.load(Relaxed) == value
+    {
+        // It may have changed, and changed back.
+        if error != libc::EAGAIN {
+            REFUSED.store(true, Relaxed);
+        }
+        sleep_ns(BLIND_NS);
+    }
 }
 
 /// Wakes everybody who sleeps on the word.
 #[inline(always)]
 pub fn wake_all(word: &AtomicU32) {
-    futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null());
+    if futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null()) < 0 {
+        REFUSED.store(true, Relaxed);
+    }
 }
 
 const FUTEX_LOCK_PI2: i32 = 13;
@@ -232,7 +264,16 @@ impl Lock {
                 spins -= 1;
                 core::hint::spin_loop();
             } else {
-                futex_bitset(&self.serving, libc::FUTEX_WAIT_BITSET, serving, bit_of(ticket));
+                let limit = timespec(monotonic_ns().wrapping_add(LONGEST_SLEEP_NS));
+                let bit = bit_of(ticket);
+                let answer = futex_bitset(
+                    &self.serving,
+                    libc::FUTEX_WAIT_BITSET,
+                    serving,
+                    &raw const limit,
+                    bit,
+                );
+                sleep_if_refused(answer, &self.serving, serving);
             }
         }
     }
@@ -241,7 +282,11 @@ impl Lock {
     pub fn unlock(&self) {
         let next = self.serving.fetch_add(1, SeqCst).wrapping_add(1);
         if self.next.load(SeqCst) != next {
-            futex_bitset(&self.serving, libc::FUTEX_WAKE_BITSET, i32::MAX as u32, bit_of(next));
+            let (bit, everybody) = (bit_of(next), i32::MAX as u32);
+            if futex_bitset(&self.serving, libc::FUTEX_WAKE_BITSET, everybody, ptr::null(), bit) < 0
+            {
+                REFUSED.store(true, Relaxed);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! use the rest, and they must not run code that somebody may have instrumented or interposed.
 
 use core::ptr;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -294,11 +294,15 @@ pub fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// A clock in nanoseconds, by the vDSO. For waiters only: it is libc's function.
+/// A clock in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused (a
+/// sandbox, and no vDSO), each look is taken for a microsecond: nobody may wait for a time that does not come.
 fn clock_ns(clock: libc::clockid_t) -> u64 {
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into a live local.
-    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    if unsafe { libc::clock_gettime(clock, &raw mut now) } != 0 {
+        return LOOKS.fetch_add(1000, Relaxed);
+    }
     (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
 }
 
@@ -307,9 +311,15 @@ fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: *const libc::tim
     unsafe { futex_call(word, operation, value, timeout, 0) }
 }
 
-fn futex_bitset(word: &AtomicU32, operation: i32, value: u32, bits: u32) -> Answer {
-    // SAFETY: no timeout.
-    unsafe { futex_call(word, operation, value, ptr::null(), bits) }
+fn futex_bitset(
+    word: &AtomicU32,
+    operation: i32,
+    value: u32,
+    limit: *const libc::timespec,
+    bits: u32,
+) -> Answer {
+    // SAFETY: `limit` is null or a live timespec.
+    unsafe { futex_call(word, operation, value, limit, bits) }
 }
 
 /// # Safety

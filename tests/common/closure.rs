@@ -3,9 +3,10 @@
 //! The walk is conservative: all code of a function counts, whether a path leads there or not,
 //! and a function whose address is taken counts as called.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::disassembly::{Binary, Function, Instruction};
+use super::offences::{is_hook, room_for_a_hook, system_calls, unsaved_state, uses_vectors};
 
 /// A call that leaves the closure by intent.
 pub struct Exception {
@@ -21,16 +22,43 @@ pub struct Exception {
 
 impl Exception {
     fn covers(&self, function: &Function, symbol: Option<&str>) -> bool {
-        let named = |end: &&str| {
-            function.name.split(" or ").all(|name| {
-                if end.ends_with("::") {
-                    return name.starts_with(&format!("rcu_notrace::{end}"));
-                }
-                name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
-            })
-        };
+        let named = |end: &&str| is_named(function, end);
         self.within.iter().any(named) && (symbol.is_none() || symbol == self.symbol)
     }
+}
+
+/// By the last parts of its path; or of that module of ours, with a `::` at its end.
+fn is_named(function: &Function, end: &str) -> bool {
+    function.name.split(" or ").all(|name| {
+        if end.ends_with("::") {
+            return name.starts_with(&format!("rcu_notrace::{end}"));
+        }
+        name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+    })
+}
+
+/// A function at which the walk ends by intent, though it is called.
+pub struct Boundary {
+    /// The last parts of its path.
+    pub function: &'static str,
+    pub reason: &'static str,
+}
+
+impl Boundary {
+    fn is(&self, function: &Function) -> bool {
+        is_named(function, self.function)
+    }
+}
+
+/// What a walk allows.
+#[derive(Default)]
+pub struct Rules<'a> {
+    pub exceptions: &'a [Exception],
+    pub boundaries: &'a [Boundary],
+    /// Names that may be called by the GOT: their own walk is another one.
+    pub audited: BTreeSet<String>,
+    /// Whether SSE registers are nobody's business either.
+    pub no_vectors: bool,
 }
 
 /// What a walk found.
@@ -42,11 +70,13 @@ pub struct Closure {
     pub offences: Vec<String>,
     /// The exceptions that were used: function's start, address, reason.
     pub exceptions: Vec<(u64, u64, &'static str)>,
+    /// The system calls, by number; what made them.
+    pub system_calls: BTreeMap<i64, BTreeSet<String>>,
 }
 
 impl Closure {
     /// Walks everything that the roots can reach.
-    pub fn of(binary: &Binary, roots: &[&Function], exceptions: &[Exception]) -> Closure {
+    pub fn of(binary: &Binary, roots: &[&Function], rules: &Rules) -> Closure {
         let mut closure = Closure::default();
         let mut queue = VecDeque::new();
         for root in roots {
@@ -54,42 +84,80 @@ impl Closure {
             queue.push_back((*root).clone());
         }
         while let Some(function) = queue.pop_front() {
-            let mut used: HashMap<&'static str, usize> = HashMap::new();
-            for instruction in binary.code_of(&function) {
-                for consequence in consequences(binary, &function, instruction) {
-                    match consequence {
-                        Consequence::Reaches(next) => {
-                            if let Some(next) = binary.function_at(next) {
-                                closure.functions.entry(next.start).or_insert_with(|| {
-                                    queue.push_back(next.clone());
-                                    Some(function.start)
-                                });
-                            }
+            closure.visit(binary, &function, rules, &mut queue);
+        }
+        closure
+    }
+
+    fn visit(
+        &mut self,
+        binary: &Binary,
+        function: &Function,
+        rules: &Rules,
+        queue: &mut VecDeque<Function>,
+    ) {
+        let code = binary.code_of(function);
+        if let (Some(room), Some(first)) = (room_for_a_hook(function, code), code.first()) {
+            self.offend(binary, function, first, &room);
+        }
+        for (address, number) in system_calls(code) {
+            match number {
+                Some(number) => {
+                    self.system_calls.entry(number).or_default().insert(function.name.clone());
+                }
+                None => {
+                    let at = code.iter().find(|at| at.address == address).expect("it is there");
+                    self.offend(binary, function, at, "makes a system call, but which?");
+                }
+            }
+        }
+        let mut used: HashMap<&'static str, usize> = HashMap::new();
+        for instruction in code {
+            if rules.no_vectors && uses_vectors(instruction) {
+                self.offend(binary, function, instruction, "uses a vector register");
+            }
+            for consequence in consequences(binary, function, instruction) {
+                match consequence {
+                    Consequence::Reaches(next) => {
+                        let Some(next) = binary.function_at(next) else { continue };
+                        let boundary = rules.boundaries.iter().find(|at| at.is(next));
+                        if let Some(boundary) = boundary {
+                            let place = (function.start, instruction.address, boundary.reason);
+                            self.exceptions.push(place);
+                            continue;
                         }
-                        Consequence::Leaves(what, symbol) => {
-                            let exception = exceptions
-                                .iter()
-                                .find(|exception| exception.covers(&function, symbol.as_deref()));
-                            let uses = exception.map(|exception| {
-                                let uses = used.entry(exception.reason).or_default();
-                                *uses += 1;
-                                (*uses <= exception.most, exception.reason)
-                            });
-                            if let Some((true, reason)) = uses {
-                                let place = (function.start, instruction.address, reason);
-                                closure.exceptions.push(place);
-                            } else {
-                                closure.offend(binary, &function, instruction, &what);
-                            }
+                        self.functions.entry(next.start).or_insert_with(|| {
+                            queue.push_back(next.clone());
+                            Some(function.start)
+                        });
+                    }
+                    Consequence::Leaves(what, symbol) => {
+                        if symbol.as_ref().is_some_and(|name| rules.audited.contains(name))
+                            && !what.contains("PLT")
+                        {
+                            continue;
                         }
-                        Consequence::Offends(what) => {
-                            closure.offend(binary, &function, instruction, &what);
+                        let exception = rules
+                            .exceptions
+                            .iter()
+                            .find(|exception| exception.covers(function, symbol.as_deref()));
+                        let uses = exception.map(|exception| {
+                            let uses = used.entry(exception.reason).or_default();
+                            *uses += 1;
+                            (*uses <= exception.most, exception.reason)
+                        });
+                        if let Some((true, reason)) = uses {
+                            self.exceptions.push((function.start, instruction.address, reason));
+                        } else {
+                            self.offend(binary, function, instruction, &what);
                         }
+                    }
+                    Consequence::Offends(what) => {
+                        self.offend(binary, function, instruction, &what);
                     }
                 }
             }
         }
-        closure
     }
 
     fn offend(&mut self, binary: &Binary, function: &Function, at: &Instruction, what: &str) {
@@ -150,7 +218,7 @@ enum Consequence {
 
 fn consequences(binary: &Binary, function: &Function, at: &Instruction) -> Vec<Consequence> {
     let mut found = Vec::new();
-    if let Some(what) = unsaved_registers(at) {
+    if let Some(what) = unsaved_state(at) {
         found.push(Consequence::Offends(what));
     }
     if at.mnemonic == "(bad)" {
@@ -181,7 +249,7 @@ fn direct(
         return Some(Consequence::Leaves(what, Some(symbol.to_owned())));
     }
     Some(match binary.function_at(target) {
-        Some(next) if hook(&next.name) => {
+        Some(next) if is_hook(&next.name) => {
             Consequence::Offends(format!("calls the instrumentation hook {}", next.name))
         }
         Some(_) => Consequence::Reaches(target),
@@ -211,199 +279,4 @@ fn reference(binary: &Binary, at: &Instruction, place: u64) -> Option<Consequenc
             Some(relocation.symbol.clone()),
         )),
     }
-}
-
-fn hook(name: &str) -> bool {
-    ["mcount", "_mcount", "__fentry__", "__tls_get_addr", "memcpy", "memset", "memmove", "memcmp"]
-        .contains(&name)
-        || ["__cyg_profile", "__xray", "__sanitizer_cov", "strlen"]
-            .iter()
-            .any(|start| name.starts_with(start))
-}
-
-/// Registers that the slow paths do not preserve: they save the general ones and xmm0 to 15.
-fn unsaved_registers(at: &Instruction) -> Option<String> {
-    const WIDE: [&str; 6] = ["%ymm", "%zmm", "%st", "%mm", "%k", "%tmm"];
-    if let Some(register) = WIDE.iter().find(|register| at.operands.contains(*register)) {
-        return Some(format!("uses {register} registers, which nobody saved"));
-    }
-    // All mnemonics that begin so; a VEX instruction clears the upper half of a ymm register.
-    let x87 = at.mnemonic.starts_with('f') || at.mnemonic == "emms" || at.mnemonic == "wait";
-    let vex = at.mnemonic.starts_with('v') && !at.mnemonic.starts_with("ver");
-    (x87 || vex).then(|| "uses x87 or AVX, whose state nobody saved".into())
-}
-
-/// The most stack that a function and what it calls in this file can use, in bytes, its own
-/// return address not included.
-pub struct Stack<'b> {
-    binary: &'b Binary,
-    known: HashMap<u64, Need>,
-    open: Vec<u64>,
-}
-
-#[derive(Clone)]
-struct Need {
-    bytes: i64,
-    returns: bool,
-    /// The functions of the deepest chain, from here on.
-    chain: Vec<String>,
-}
-
-/// Bytes below the return address, and as many when %rbp became the frame pointer.
-#[derive(Clone, Copy, PartialEq)]
-struct Depth {
-    bytes: i64,
-    frame: Option<i64>,
-}
-
-impl<'b> Stack<'b> {
-    pub fn new(binary: &'b Binary) -> Self {
-        Stack { binary, known: HashMap::new(), open: Vec::new() }
-    }
-
-    /// The bound, and the chain of functions that reaches it; or what makes it unknown.
-    pub fn need_of(&mut self, function: &Function) -> Result<(i64, Vec<String>), String> {
-        let need = self.measure(function)?;
-        Ok((need.bytes, need.chain))
-    }
-
-    fn measure(&mut self, function: &Function) -> Result<Need, String> {
-        if let Some(need) = self.known.get(&function.start) {
-            return Ok(need.clone());
-        }
-        if self.open.contains(&function.start) {
-            return Err(format!("{} is recursive: no bound", function.name));
-        }
-        self.open.push(function.start);
-        let need = self.follow(function)?;
-        self.open.pop();
-        self.known.insert(function.start, need.clone());
-        Ok(need)
-    }
-
-    fn follow(&mut self, function: &Function) -> Result<Need, String> {
-        let binary = self.binary;
-        let code = binary.code_of(function);
-        let mut depths: Vec<Option<Depth>> = vec![None; code.len()];
-        let mut queue = vec![(0, Depth { bytes: 0, frame: None })];
-        let mut need = Need { bytes: 0, returns: false, chain: Vec::new() };
-        while let Some((index, depth)) = queue.pop() {
-            let (Some(at), Some(seen)) = (code.get(index), depths.get_mut(index)) else { continue };
-            if seen.is_some_and(|seen| seen.bytes >= depth.bytes) {
-                continue;
-            }
-            if depth.bytes > 1 << 20 {
-                return Err(format!("{} has no bound", function.name));
-            }
-            *seen = Some(depth);
-            let below = adjust(at, depth).ok_or_else(|| {
-                format!(
-                    "{}: cannot follow the stack at {:x}: {}",
-                    function.name,
-                    at.address,
-                    at.text()
-                )
-            })?;
-            raise(&mut need, below.bytes.max(depth.bytes + red_zone(at)), &[]);
-            let mut goes_on = at.falls_through();
-            need.returns |= at.is_return();
-            let callee = self.callee(at, function);
-            if at.is_call() {
-                raise(&mut need, below.bytes + 8, &[]);
-            }
-            if let Some(callee) = callee {
-                let inner = self.measure(&callee)?;
-                let return_address = if at.is_call() { 8 } else { 0 };
-                raise(&mut need, below.bytes + return_address + inner.bytes, &inner.chain);
-                if at.is_call() {
-                    goes_on &= inner.returns;
-                } else {
-                    need.returns |= inner.returns;
-                }
-            } else if let Some(target) = at.target().filter(|_| at.is_jump()) {
-                let index = code.partition_point(|instruction| instruction.address < target);
-                queue.push((index, below));
-            } else if at.is_unconditional_jump() {
-                // By a register: a tail call of what is not in this file.
-                need.returns = true;
-            }
-            if goes_on {
-                queue.push((index + 1, below));
-            }
-        }
-        need.chain.insert(0, function.name.clone());
-        Ok(need)
-    }
-
-    /// The function of this file that a call or a tail jump goes to.
-    fn callee(&self, at: &Instruction, from: &Function) -> Option<Function> {
-        let target = match (at.target(), at.refers_to) {
-            (Some(target), _) => target,
-            (None, Some(place)) if at.is_indirect() => {
-                let relocation = self.binary.relocations.get(&place)?;
-                (relocation.kind == "R_X86_64_RELATIVE").then_some(relocation.addend)?
-            }
-            _ => return None,
-        };
-        let inside = (from.start..from.end).contains(&target);
-        self.binary.function_at(target).filter(|_| !inside || at.is_call()).cloned()
-    }
-}
-
-fn raise(need: &mut Need, bytes: i64, chain: &[String]) {
-    if bytes > need.bytes {
-        need.bytes = bytes;
-        need.chain = chain.to_vec();
-    }
-}
-
-/// What an instruction makes of the depth; `None` if that cannot be told.
-fn adjust(at: &Instruction, depth: Depth) -> Option<Depth> {
-    let Depth { bytes, frame } = depth;
-    let operands = at.operands.as_str();
-    let moved = |by: i64| Some(Depth { bytes: bytes + by, frame });
-    let mnemonic = at.mnemonic.trim_end_matches('q');
-    match (mnemonic, operands) {
-        ("push" | "pushf", _) => moved(8),
-        ("pop" | "popf", "%rbp") => Some(Depth { bytes: bytes - 8, frame: None }),
-        ("pop" | "popf", _) => moved(-8),
-        ("mov", "%rsp,%rbp") => Some(Depth { bytes, frame: Some(bytes) }),
-        ("mov", "%rbp,%rsp") => Some(Depth { bytes: frame?, frame }),
-        ("leave", _) => Some(Depth { bytes: frame? - 8, frame: None }),
-        (_, _) if !operands.ends_with(",%rsp") || mnemonic == "cmp" || mnemonic == "test" => {
-            moved(0)
-        }
-        ("sub", _) => moved(number(operands.strip_prefix('$')?)?),
-        ("add", _) => moved(-number(operands.strip_prefix('$')?)?),
-        // To the next multiple: at most one less than that.
-        ("and", _) => moved(-number(operands.strip_prefix('$')?)? - 1),
-        ("lea", _) => {
-            let (offset, base) = operands.split_once('(')?;
-            let offset = if offset.is_empty() { 0 } else { number(offset)? };
-            match base {
-                "%rsp),%rsp" => moved(-offset),
-                "%rbp),%rsp" => Some(Depth { bytes: frame? - offset, frame }),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// How far below the stack pointer it reaches.
-fn red_zone(at: &Instruction) -> i64 {
-    let Some((offset, _)) = at.operands.split_once("(%rsp") else { return 0 };
-    let offset = offset.rsplit([',', '*', ':']).next().unwrap_or("");
-    number(offset).map_or(0, |offset| (-offset).max(0))
-}
-
-/// `0x88`, `-0x80` or `0xfffffffffffffff0`, up to the first comma.
-fn number(text: &str) -> Option<i64> {
-    let text = text.split(',').next().unwrap_or(text);
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text),
-    };
-    let digits = digits.strip_prefix("0x")?;
-    Some(sign * u64::from_str_radix(digits, 16).ok()? as i64)
 }

@@ -4,8 +4,12 @@
 #![allow(dead_code)]
 
 pub mod closure;
+pub mod contexts;
 pub mod disassembly;
+pub mod offences;
+pub mod stack;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -184,4 +188,15 @@ pub fn scratch(test: &str) -> PathBuf {
 /// A C source of tests/c.
 pub fn c_source(name: &str) -> PathBuf {
     root().join("tests/c").join(name)
+}
+
+/// The functions that a shared object exports.
+pub fn exported_functions(file: &Path) -> BTreeSet<String> {
+    let list = Tool::new("nm").args(["-D", "--defined-only"]).arg(file).output();
+    let function = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, "T", name] = words.as_slice() else { return None };
+        Some(name.split('@').next().unwrap_or(name).to_owned())
+    };
+    list.lines().filter_map(function).collect()
 }

@@ -1,0 +1,933 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * System calls that are refused, one kind after the other and with each error that a sandbox or a short
+ * system gives: from the process's first instruction, or in the middle, with other threads in sections.
+ * Grace periods end, none early; callbacks are called; what is lost is said.
+ */
+#include "inject.h"
+#include "test.h"
+#include "workload.h"
+
+#include <link.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include <rcu_notrace/tracepoint.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- what is refused --------------------------------------------------------------------------------- */
+
+struct fault {
+    const char *name;
+    /* The IPI modes in which the library makes that call in the workout: bits. */
+    unsigned from_start, later;
+    int calls[MOST_CALLS];
+    int errors[5];
+};
+
+enum { AUTO = 1, SIGNAL = 2, MEMBARRIER = 4, ALL = 7 };
+
+#define ERRORS {EPERM, ENOSYS, EAGAIN, ENOMEM}
+
+static const struct fault faults[] = {
+    {"membarrier", ALL, AUTO | MEMBARRIER, {SYS_membarrier, -1}, ERRORS},
+    {"futex", ALL, ALL, {SYS_futex, -1}, ERRORS},
+    {"tgkill", SIGNAL, SIGNAL, {SYS_tgkill, -1}, ERRORS},
+    {"rt_sigaction", SIGNAL, 0, {SYS_rt_sigaction, -1}, ERRORS},
+    {"madvise", ALL, 0, {SYS_madvise, -1}, ERRORS},
+    {"mmap", ALL, ALL, {SYS_mmap, -1}, ERRORS},
+    {"clone", ALL, ALL, {SYS_clone3, SYS_clone, -1}, {EPERM, ENOSYS, EAGAIN}},
+    {"membarrier_and_tgkill", ALL, ALL, {SYS_membarrier, SYS_tgkill, -1}, {EPERM, ENOSYS}},
+    {"membarrier_and_rt_sigaction", ALL, AUTO | MEMBARRIER, {SYS_membarrier, SYS_rt_sigaction, -1}, {EPERM, ENOSYS}},
+    {"files", 0, 0, {SYS_openat, SYS_read, SYS_pread64, SYS_close, -1}, {EPERM, ENOSYS}},
+    {"rt_sigprocmask", ALL, ALL, {SYS_rt_sigprocmask, -1}, {EPERM, ENOSYS}},
+    {"getpid_and_gettid", ALL, ALL, {SYS_getpid, SYS_gettid, -1}, {EPERM, ENOSYS}},
+    {"prctl", ALL, ALL, {SYS_prctl, -1}, {EPERM}},
+    {"sched", ALL, ALL, {SYS_sched_getscheduler, SYS_sched_setscheduler, SYS_sched_yield, -1}, {EPERM, ENOSYS}},
+    {"sleep", 0, 0, {SYS_futex, SYS_nanosleep, SYS_sched_yield, -1}, {EPERM}},
+    {"messages", ALL, ALL, {SYS_clone, SYS_clone3, SYS_lseek, SYS_pwritev2, SYS_writev, SYS_ppoll, -1}, {EPERM}},
+};
+
+static bool has_call(const struct fault *fault, int call)
+{
+    for (const int *own = fault->calls; *own >= 0; own++)
+        if (*own == call)
+            return true;
+    return false;
+}
+
+/* ---- a program's life under that fault ------------------------------------------------------------------ */
+
+static atomic_bool hold, held, leave;
+
+/* In a section when the fault comes. */
+static void *hold_a_section(void *unused)
+{
+    rcu_register_thread();
+    ready++;
+    while (!hold)
+        usleep(500);
+    rcu_read_lock_notrace();
+    held = true;
+    sleep_ms(30);
+    leave = true;
+    rcu_read_unlock_notrace();
+    while (!stop)
+        usleep(1000);
+    return unused;
+}
+
+static atomic_bool go;
+
+/* Lives on when the fault comes, and ends under it. */
+static void *end_under_it(void *unused)
+{
+    for (int i = 0; i < 10; i++)
+        read_once(0, 0);
+    ready++;
+    while (!go)
+        usleep(500);
+    for (int i = 0; i < 10; i++)
+        read_once(0, 0);
+    return unused;
+}
+
+static void *one_stack(size_t size)
+{
+    void *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(stack != MAP_FAILED);
+    return stack;
+}
+
+static void go_on_in_a_child(void)
+{
+    pid_t child = fork();
+    int status;
+
+    if (!child) {
+        memset(counted, 0, sizeof(counted));
+        for (int i = 0; i < 10; i++) {
+            read_once(0, 0);
+            synchronize_rcu();
+        }
+        check_callbacks();
+        _exit(PASS);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == PASS);
+}
+
+enum { STACK = 256 << 10, UPDATES = 30 };
+
+static void work_under(const struct fault *fault, int error, bool from_start)
+{
+    static void *(*const bodies[])(void *) = {read_shortly, read_shortly, read_at_length, be_idle, hold_a_section};
+    unsigned expected = from_start ? fault->from_start : fault->later;
+    int mode = rcu_notrace_get_ipi_mode();
+    struct rcu_notrace_stats before;
+    pthread_attr_t attributes;
+    uint64_t begin = now_ns();
+    pthread_t ender, thread;
+    void *stack;
+
+    /* What the test itself does is not to be refused. */
+    inject_arm(false);
+    make_objects();
+    for (size_t i = 0; i < COUNT(bodies); i++)
+        thread = start(bodies[i], NULL);
+    (void)thread;
+    stack = one_stack(STACK);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, stack, STACK);
+    CHECK(pthread_create(&ender, &attributes, end_under_it, NULL) == 0);
+    while (ready < (int)COUNT(bodies) + 1)
+        usleep(500);
+    if (!from_start)
+        for (int i = 0; i < 5; i++)
+            update();
+    before = stats();
+    if (!from_start)
+        hold = true;
+    while (!from_start && !held)
+        usleep(500);
+    if (from_start)
+        inject_arm(true);
+    else if (!inject_prepare() || !inject(fault->calls, error, true))
+        skip("no seccomp supervision here: %s", strerror(errno));
+    if (!from_start) {
+        synchronize_rcu();
+        CHECK(leave);
+    }
+    for (unsigned i = 0; i < UPDATES || now_ns() - begin < 60000000; i++)
+        update();
+    synchronize_rcu_expedited();
+    synchronize_rcu_tasks_trace();
+    check_callbacks();
+    go = true;
+    while (pthread_tryjoin_np(ender, NULL))
+        usleep(500);
+    /* Who looks at its TLS now, dies of it. */
+    inject_arm(false);
+    mprotect(stack, STACK, PROT_NONE);
+    inject_arm(true);
+    for (unsigned i = 0; i < 5; i++)
+        update();
+    if (!has_call(fault, SYS_clone))
+        go_on_in_a_child();
+    stop = true;
+    inject_arm(false);
+    usleep(5000);
+    printf("    %s, errno %d, %s: %lu calls refused, %lu let through; %llu grace periods, %llu IPIs, "
+           "%llu barriers, %llu rescues, %lu sections, %llu ms\n",
+           fault->name, error, from_start ? "from the start" : "in the middle", injected(fault->calls),
+           injection->passed, (unsigned long long)(stats().grace_periods - before.grace_periods),
+           (unsigned long long)(stats().ipis - before.ipis),
+           (unsigned long long)(stats().barriers - before.barriers),
+           (unsigned long long)(stats().rescues - before.rescues), sections,
+           (unsigned long long)(now_ns() - begin) / 1000000);
+    CHECK(poisoned == 0);
+    CHECK(stats().grace_periods - before.grace_periods >= UPDATES + 5);
+    if (expected & 1u << mode)
+        CHECK(injected(fault->calls) > 0);
+}
+
+/* ---- from the first instruction on ---------------------------------------------------------------------------- */
+
+static int from_start_error;
+static const struct fault *from_start_fault;
+
+static void allow_from_the_start(int argc, char **argv);
+
+/* Before the constructors of libraries, the library's among them. */
+static void refuse_from_the_start(int argc, char **argv, char **environment)
+{
+    (void)environment;
+    allow_from_the_start(argc, argv);
+    if (argc < 4 || strcmp(argv[1], "--from-start"))
+        return;
+    from_start_fault = &faults[atoi(argv[2])];
+    from_start_error = atoi(argv[3]);
+    if (!inject_prepare() || !inject(from_start_fault->calls, from_start_error, true))
+        _exit(SKIP);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
+    refuse_from_the_start;
+
+static void expect(pid_t child)
+{
+    int status;
+
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP)
+        skip("no seccomp supervision here");
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != PASS)
+        fail("it ended with status %#x", (unsigned)status);
+}
+
+static void try_each_error(const char *name)
+{
+    size_t number = 0;
+    const struct fault *fault;
+
+    while (strcmp(faults[number].name, name))
+        number++;
+    fault = &faults[number];
+    /* In the other modes the first does, but for `make check-faults-long`. */
+    for (const int *error = fault->errors; *error; error++) {
+        char which[16], how[16];
+        pid_t child;
+
+        if (error != fault->errors && rcu_notrace_get_ipi_mode() != RCU_NOTRACE_IPI_AUTO &&
+            !getenv("FAULTS_LONG"))
+            break;
+        fflush(stdout);
+        child = fork();
+        if (!child) {
+            setenv("RCU_NOTRACE_IPI", mode_names[rcu_notrace_get_ipi_mode()], 1);
+            sprintf(which, "%zu", number);
+            sprintf(how, "%d", *error);
+            execl("/proc/self/exe", "faults", "--from-start", which, how, (char *)NULL);
+            _exit(FAIL);
+        }
+        expect(child);
+        fflush(stdout);
+        child = fork();
+        if (!child) {
+            work_under(fault, *error, false);
+            fflush(stdout);
+            _exit(PASS);
+        }
+        expect(child);
+    }
+}
+
+#define REFUSED(call) \
+    static void where_##call##_is_refused_grace_periods_end(void) \
+    { \
+        try_each_error(#call); \
+    }
+
+REFUSED(membarrier)
+REFUSED(futex)
+REFUSED(tgkill)
+REFUSED(rt_sigaction)
+REFUSED(madvise)
+REFUSED(mmap)
+REFUSED(clone)
+REFUSED(membarrier_and_tgkill)
+REFUSED(membarrier_and_rt_sigaction)
+REFUSED(files)
+REFUSED(rt_sigprocmask)
+REFUSED(getpid_and_gettid)
+REFUSED(prctl)
+REFUSED(sched)
+REFUSED(sleep)
+REFUSED(messages)
+
+/* ---- what is lost, and said -------------------------------------------------------------------------------- */
+
+static void refuse(const int *calls, int error)
+{
+    if (!inject_prepare() || !inject(calls, error, true))
+        skip("no seccomp supervision here: %s", strerror(errno));
+}
+
+static atomic_bool ended;
+
+static void *wait_once(void *unused)
+{
+    synchronize_rcu();
+    ended = true;
+    return unused;
+}
+
+static void *die_in_a_section(void *unused)
+{
+    rcu_register_thread();
+    rcu_read_lock_notrace();
+    ready++;
+    while (!go)
+        usleep(500);
+    syscall(SYS_exit, 0);
+    return unused;
+}
+
+static void a_reader_that_died_is_found_where_tgkill_is_refused(void)
+{
+    static const int calls[] = {SYS_tgkill, -1};
+
+    start(die_in_a_section, NULL);
+    while (!ready)
+        usleep(500);
+    refuse(calls, EPERM);
+    go = true;
+    synchronize_rcu();
+    printf("    %lu calls refused, %llu found dead\n", injected(calls), (unsigned long long)stats().died);
+    CHECK(injected(calls) > 0 && stats().died == 1);
+}
+
+/* Nor is one that sleeps in its section taken for dead. */
+static void a_reader_that_lives_is_waited_for_where_tgkill_is_refused(void)
+{
+    static const int calls[] = {SYS_tgkill, -1};
+
+    start(hold_a_section, NULL);
+    refuse(calls, ENOSYS);
+    hold = true;
+    while (!held)
+        usleep(500);
+    synchronize_rcu();
+    CHECK(leave && stats().died == 0);
+}
+
+static void a_mode_without_signals_that_ends_is_said_to(void)
+{
+    static const int calls[] = {SYS_membarrier, -1};
+
+    CHECK(rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_MEMBARRIER) == 0);
+    start(be_idle, NULL);
+    while (!ready)
+        usleep(500);
+    synchronize_rcu();
+    refuse(calls, EPERM);
+    for (int i = 0; i < 5; i++)
+        synchronize_rcu();
+    CHECK(injected(calls) == 1 && rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_SIGNAL);
+    stop = true;
+}
+
+static void a_handler_that_is_refused_is_said_to_be(void)
+{
+    static const int calls[] = {SYS_rt_sigaction, -1};
+
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    start(hold_a_section, NULL);
+    refuse(calls, EPERM);
+    hold = true;
+    while (!held)
+        usleep(500);
+    synchronize_rcu();
+    CHECK(leave && injected(calls) == 1);
+}
+
+/* Asleep when the sandbox is entered, so that nobody can wake them: the worker, and a caller of
+ * synchronize_rcu() behind another. */
+static void who_slept_when_futex_came_to_be_refused_goes_on(void)
+{
+    static const int calls[] = {SYS_futex, -1};
+    pthread_t waiters[3];
+
+    check_callbacks();
+    memset(counted, 0, sizeof(counted));
+    /* The worker naps ten times in vain, a millisecond each, and then sleeps. */
+    usleep(100000);
+    start(die_in_a_section, NULL);
+    while (!ready)
+        usleep(500);
+    for (int i = 0; i < 3; i++)
+        waiters[i] = start(wait_once, NULL);
+    usleep(100000);
+    refuse(calls, EPERM);
+    go = true;
+    for (int i = 0; i < 3; i++)
+        while (pthread_tryjoin_np(waiters[i], NULL))
+            usleep(500);
+    check_callbacks();
+    printf("    %lu calls refused\n", injected(calls));
+    CHECK(injected(calls) > 0);
+}
+
+/* Neither a barrier nor a signal, nor a word of the scheduler's. */
+static void with_no_barrier_at_all_a_wait_says_so_and_ends_with_the_next_section(void)
+{
+    static const int calls[] = {SYS_membarrier, SYS_tgkill, SYS_openat, -1};
+    pthread_t waiter;
+
+    rcu_notrace_set_stall_ms(150);
+    start(end_under_it, NULL);
+    while (!ready)
+        usleep(500);
+    refuse(calls, EPERM);
+    waiter = start(wait_once, NULL);
+    while (stats().stalls == 0)
+        usleep(10000);
+    usleep(100000);
+    CHECK(!ended);
+    go = true;
+    while (pthread_tryjoin_np(waiter, NULL))
+        usleep(500);
+    printf("    %lu calls refused, %llu stalls\n", injected(calls), (unsigned long long)stats().stalls);
+    CHECK(injected(calls) > 10);
+}
+
+static pid_t clone_behind_its_back(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+/* In a new program, whose library starts without its page: the child cannot be told from one of vfork. */
+static void a_child_that_nobody_told_of_ends_where_madvise_is_refused(void)
+{
+    setenv("RCU_NOTRACE_IPI", mode_names[rcu_notrace_get_ipi_mode()], 1);
+    /* The fault of madvise, and its first error; the third argument is for that. */
+    execl("/proc/self/exe", "faults", "--from-start", "4", "1", "--clone", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+static int clone_without_madvise(void)
+{
+    pid_t child;
+    int status;
+
+    CHECK(injected(from_start_fault->calls) == 1);
+    synchronize_rcu();
+    child = clone_behind_its_back();
+    if (!child) {
+        synchronize_rcu();
+        _exit(FAIL);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    synchronize_rcu();
+    /* What it was told of goes on. */
+    go_on_in_a_child();
+    return PASS;
+}
+
+static void a_stall_is_reported_without_calls_where_memory_is_not_read(void)
+{
+    static const int calls[] = {SYS_process_vm_readv, -1};
+
+    rcu_notrace_set_stall_ms(10);
+    start(hold_a_section, NULL);
+    refuse(calls, EPERM);
+    hold = true;
+    while (!held)
+        usleep(500);
+    synchronize_rcu();
+    printf("    %lu calls refused, %llu stalls\n", injected(calls), (unsigned long long)stats().stalls);
+    CHECK(leave);
+    if (stats().stalls == 0)
+        skip("the machine is too busy for a stall of 30 ms");
+}
+
+/* ---- a clock that stands still ------------------------------------------------------------------------------- */
+
+static atomic_bool clock_refused;
+static atomic_ulong clock_refusals;
+
+/* The library's comes here too. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (clock_refused) {
+        clock_refusals++;
+        errno = EPERM;
+        return -1;
+    }
+    return (int)syscall(SYS_clock_gettime, clock, now);
+}
+
+static void without_a_clock_grace_periods_end(void)
+{
+    static const int calls[] = {SYS_tgkill, -1};
+
+    /* Nobody is flagged but by who looks after some time. */
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    start(hold_a_section, NULL);
+    start(be_idle, NULL);
+    while (ready < 2)
+        usleep(500);
+    refuse(calls, EPERM);
+    hold = true;
+    while (!held)
+        usleep(500);
+    clock_refused = true;
+    synchronize_rcu();
+    CHECK(leave);
+    for (int i = 0; i < 20; i++)
+        synchronize_rcu();
+    check_callbacks();
+    clock_refused = false;
+    printf("    %lu looks at it in vain\n", clock_refusals);
+    CHECK(clock_refusals > 0);
+    stop = true;
+}
+
+/* ---- a list of what may be called ------------------------------------------------------------------------------ */
+
+/* As docs/FAULTS.md lists them; tests/syscalls.rs compares. */
+#define LIBRARY_CALLS \
+    X(membarrier) X(futex) X(tgkill) X(rt_sigaction) X(rt_sigprocmask) X(rt_sigreturn) X(rt_sigtimedwait) \
+    X(getpid) X(gettid) X(mmap) X(munmap) X(madvise) X(mprotect) X(sched_yield) X(nanosleep) \
+    X(sched_getscheduler) X(sched_setscheduler) X(prctl) X(openat) X(read) X(pread64) X(close) \
+    X(lseek) X(pwritev2) X(ppoll) X(writev) X(exit_group) X(process_vm_readv)
+/* end of LIBRARY_CALLS */
+
+static const struct {
+    const char *name;
+    int number;
+} library_calls[] = {
+#define X(name) {#name, SYS_##name},
+    LIBRARY_CALLS
+#undef X
+};
+
+static uintptr_t text, text_end;
+
+static int find_text(struct dl_phdr_info *object, size_t size, void *unused)
+{
+    (void)size;
+    (void)unused;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t begin = object->dlpi_addr + part->p_vaddr, end = begin + part->p_memsz;
+
+        if (part->p_type == PT_LOAD && part->p_flags & PF_X && begin <= (uintptr_t)synchronize_rcu &&
+            (uintptr_t)synchronize_rcu < end) {
+            text = begin;
+            text_end = end;
+        }
+    }
+    return 0;
+}
+
+#define LOAD(field, offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field) + (offset))
+
+/* From here on a call from the library's code that is not on the list, or is left out of it, ends the process. */
+static bool allow_the_list(const char *but)
+{
+    struct sock_filter filter[COUNT(library_calls) * 2 + 9];
+    size_t used = 0;
+
+    dl_iterate_phdr(find_text, NULL);
+    /* One comparison of the upper half does for both ends. */
+    if (!text || text >> 32 != text_end >> 32)
+        return false;
+    /* Where the instruction behind the call stands. */
+    filter[used++] = (struct sock_filter)LOAD(instruction_pointer, 4);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(text >> 32), 1, 0);
+    filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
+    filter[used++] = (struct sock_filter)LOAD(instruction_pointer, 0);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)text, 0, 1);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)text_end, 0, 1);
+    filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
+    filter[used++] = (struct sock_filter)LOAD_NUMBER;
+    for (size_t i = 0; i < COUNT(library_calls); i++)
+        if (!but || strcmp(but, library_calls[i].name)) {
+            filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+                                                          (unsigned)library_calls[i].number, 0, 1);
+            filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
+        }
+    filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_KILL_PROCESS);
+    return !install_filter(filter, used, 0);
+}
+
+static const char *left_out;
+
+static void allow_from_the_start(int argc, char **argv)
+{
+    if (argc < 3 || strcmp(argv[1], "--listed"))
+        return;
+    left_out = strcmp(argv[2], "-") ? argv[2] : NULL;
+    if (!allow_the_list(left_out))
+        _exit(SKIP);
+}
+
+DECLARE_TRACE(faults_seen, TP_PROTO(int n), TP_ARGS(n));
+DEFINE_TRACE(faults_seen, TP_PROTO(int n), TP_ARGS(n));
+
+static atomic_int probes;
+
+static void probe(void *data, int n)
+{
+    (void)data;
+    probes += n;
+}
+
+/* As much as one process can show of the library. */
+static int live_by_the_list(void)
+{
+    struct sched_param parameters = {.sched_priority = 1};
+    pid_t child;
+    int status;
+
+    CHECK(register_trace_faults_seen(probe, NULL) == 0);
+    trace_faults_seen(3);
+    CHECK(unregister_trace_faults_seen(probe, NULL) == 0);
+    tracepoint_synchronize_unregister();
+    CHECK(probes == 3);
+    for (int mode = 0; mode < 3; mode++) {
+        pthread_t threads[5];
+
+        CHECK(rcu_notrace_set_ipi_mode(mode) == 0);
+        rcu_notrace_set_stall_ms(10);
+        ready = 0;
+        stop = hold = held = leave = go = false;
+        threads[0] = start(read_shortly, NULL);
+        threads[1] = start(read_at_length, NULL);
+        threads[2] = start(be_idle, NULL);
+        threads[3] = start(hold_a_section, NULL);
+        threads[4] = start(end_under_it, NULL);
+        while (ready < 5)
+            usleep(500);
+        hold = true;
+        while (!held)
+            usleep(500);
+        synchronize_rcu();
+        CHECK(leave);
+        if (!sched_setscheduler(0, SCHED_FIFO, &parameters)) {
+            synchronize_rcu();
+            parameters.sched_priority = 0;
+            sched_setscheduler(0, SCHED_OTHER, &parameters);
+        }
+        for (int i = 0; i < 50; i++)
+            update();
+        synchronize_rcu_expedited();
+        memset(counted, 0, sizeof(counted));
+        check_callbacks();
+        go = stop = true;
+        for (int i = 0; i < 5; i++)
+            pthread_join(threads[i], NULL);
+        go_on_in_a_child();
+    }
+    child = clone_behind_its_back();
+    if (!child) {
+        synchronize_rcu();
+        _exit(PASS);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status));
+    /* It is said why, and then SIGABRT. */
+    child = fork();
+    if (!child) {
+        rcu_read_lock_notrace();
+        synchronize_rcu();
+        _exit(FAIL);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    printf("    %llu grace periods, %llu IPIs, %llu barriers, %llu stalls by %zu system calls\n",
+           (unsigned long long)stats().grace_periods, (unsigned long long)stats().ipis,
+           (unsigned long long)stats().barriers, (unsigned long long)stats().stalls, COUNT(library_calls));
+    fflush(stdout);
+    return PASS;
+}
+
+static int status_by_the_list_but(const char *but)
+{
+    pid_t child;
+    int status;
+
+    fflush(stdout);
+    child = fork();
+    if (!child) {
+        setenv("RCU_NOTRACE_IPI", mode_names[rcu_notrace_get_ipi_mode()], 1);
+        execl("/proc/self/exe", "faults", "--listed", but, (char *)NULL);
+        _exit(FAIL);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP)
+        skip("no seccomp here");
+    return status;
+}
+
+static void a_sandbox_that_kills_for_calls_not_listed_kills_nobody(void)
+{
+    static const char *const needed[] = {"membarrier", "futex", "tgkill", "rt_sigaction", "rt_sigprocmask",
+                                         "getpid", "madvise", "openat", "process_vm_readv", "rt_sigreturn",
+                                         "sched_getscheduler"};
+    int status = status_by_the_list_but("-");
+
+    if (status)
+        fail("it ended with status %#x", (unsigned)status);
+    /* And it would, for each of these. */
+    for (size_t i = 0; i < COUNT(needed); i++) {
+        status = status_by_the_list_but(needed[i]);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+            fail("without %s it ended with status %#x", needed[i], (unsigned)status);
+    }
+    printf("    and killed it for each of %zu that were left out\n", COUNT(needed));
+}
+
+/* ---- limits ---------------------------------------------------------------------------------------------------- */
+
+/* Waits and callbacks among readers, one of them in a section when it begins. */
+static void work(void)
+{
+    uint64_t begin = now_ns();
+
+    CHECK(held);
+    synchronize_rcu();
+    CHECK(leave);
+    for (unsigned i = 0; i < UPDATES || now_ns() - begin < 60000000; i++)
+        update();
+    check_callbacks();
+    stop = true;
+    usleep(5000);
+    print_stats();
+    CHECK(poisoned == 0);
+}
+
+static void have_readers(void)
+{
+    make_objects();
+    start(read_shortly, NULL);
+    start(read_at_length, NULL);
+    start(be_idle, NULL);
+    start(hold_a_section, NULL);
+    while (ready < 4)
+        usleep(500);
+    hold = true;
+    while (!held)
+        usleep(500);
+}
+
+static void set_limit(int which, rlim_t most)
+{
+    struct rlimit limit = {most, most};
+
+    if (setrlimit((__rlimit_resource_t)which, &limit))
+        skip("setrlimit: %s", strerror(errno));
+}
+
+static void where_no_signal_can_be_queued_ipis_arrive(void)
+{
+    union sigval value = {0};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 3);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    set_limit(RLIMIT_SIGPENDING, 0);
+    CHECK(sigqueue(getpid(), SIGRTMIN + 3, value) == -1 && errno == EAGAIN);
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    have_readers();
+    work();
+    CHECK(stats().ipis > 0 && stats().reports_by_handler > 0);
+}
+
+/* Nobody's, with no right to be more. */
+static void where_no_thread_can_be_created_callbacks_run_in_rcu_barrier(void)
+{
+    pid_t child;
+
+    if (getuid())
+        skip("root may become somebody who is limited");
+    have_readers();
+    set_limit(RLIMIT_NPROC, 0);
+    if (setgid(65534) || setuid(65534))
+        skip("setuid: %s", strerror(errno));
+    child = fork();
+    if (child >= 0) {
+        if (!child)
+            _exit(0);
+        skip("RLIMIT_NPROC does not hold here");
+    }
+    CHECK(errno == EAGAIN);
+    work();
+}
+
+static void where_no_file_can_be_opened_grace_periods_end(void)
+{
+    have_readers();
+    set_limit(RLIMIT_NOFILE, 0);
+    CHECK(open("/proc/self/status", O_RDONLY) == -1 && errno == EMFILE);
+    work();
+}
+
+static void hide_proc(bool behind_tmpfs)
+{
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
+        skip("no mount namespace: %s", strerror(errno));
+    if (behind_tmpfs ? mount("none", "/proc", "tmpfs", 0, "size=4k") : umount2("/proc", MNT_DETACH))
+        skip("/proc stays: %s", strerror(errno));
+    CHECK(access("/proc/self/status", R_OK) == -1 && errno == ENOENT);
+}
+
+/* A thread that ends wants to know of others whether they are there. */
+static void *leave_a_callback(void *unused)
+{
+    static struct counted one;
+
+    read_once(0, 0);
+    call_rcu(&one.head, called);
+    return unused;
+}
+
+static void without_proc(bool behind_tmpfs)
+{
+    have_readers();
+    hide_proc(behind_tmpfs);
+    pthread_join(start(leave_a_callback, NULL), NULL);
+    rcu_notrace_set_stall_ms(10);
+    work();
+}
+
+static void where_proc_is_not_mounted_grace_periods_end(void)
+{
+    without_proc(false);
+}
+
+static void where_proc_is_something_else_grace_periods_end(void)
+{
+    without_proc(true);
+}
+
+/* A report of a stall is the longest text. */
+static void stall_with_stderr_on(int file)
+{
+    int saved = dup(2);
+
+    rcu_notrace_set_stall_ms(5);
+    have_readers();
+    if (file >= 0)
+        CHECK(dup2(file, 2) == 2);
+    else
+        close(2);
+    synchronize_rcu();
+    CHECK(leave);
+    dup2(saved, 2);
+    stop = true;
+    printf("    %llu stalls were reported to nobody\n", (unsigned long long)stats().stalls);
+    if (stats().stalls == 0)
+        skip("the machine is too busy for a stall of 30 ms");
+}
+
+static void what_is_said_on_a_full_disk_is_lost_and_nothing_else(void)
+{
+    int full = open("/dev/full", O_WRONLY);
+
+    CHECK(full >= 0 && write(full, "x", 1) == -1 && errno == ENOSPC);
+    stall_with_stderr_on(full);
+}
+
+static void what_is_said_on_a_closed_stderr_is_lost_and_nothing_else(void)
+{
+    stall_with_stderr_on(-1);
+    /* Nor does it go to whatever file got that number. */
+}
+
+static void what_is_said_to_nobody_ends_nobody(void)
+{
+    int pipes[2];
+
+    CHECK(pipe(pipes) == 0);
+    close(pipes[0]);
+    stall_with_stderr_on(pipes[1]);
+}
+
+#define CASE(call) SCENARIO(where_##call##_is_refused_grace_periods_end)
+#define SAYS(name, text) {#name, name, 0, text}
+
+int main(int argc, char **argv)
+{
+    static const struct scenario list[] = {
+        CASE(membarrier),
+        CASE(futex),
+        CASE(tgkill),
+        CASE(rt_sigaction),
+        CASE(madvise),
+        CASE(mmap),
+        SAYS(where_clone_is_refused_grace_periods_end, "no thread to run callbacks; rcu_barrier() runs them"),
+        CASE(membarrier_and_tgkill),
+        CASE(membarrier_and_rt_sigaction),
+        CASE(files),
+        CASE(rt_sigprocmask),
+        CASE(getpid_and_gettid),
+        CASE(prctl),
+        CASE(sched),
+        CASE(sleep),
+        CASE(messages),
+        SAYS(a_reader_that_died_is_found_where_tgkill_is_refused, "died inside a read-side critical section"),
+        SCENARIO(a_reader_that_lives_is_waited_for_where_tgkill_is_refused),
+        SAYS(a_mode_without_signals_that_ends_is_said_to, "membarrier(2) is refused here; IPI mode is signal"),
+        SAYS(a_handler_that_is_refused_is_said_to_be, "rt_sigaction(2) is refused here: no IPIs"),
+        SAYS(who_slept_when_futex_came_to_be_refused_goes_on, "futex(2) is refused here"),
+        SAYS(with_no_barrier_at_all_a_wait_says_so_and_ends_with_the_next_section, "stall: synchronize_rcu()"),
+        SAYS(a_child_that_nobody_told_of_ends_where_madvise_is_refused,
+             "the kernel does not say which it is (no memory for that, or madvise(2) is refused)"),
+        SCENARIO(a_stall_is_reported_without_calls_where_memory_is_not_read),
+        SCENARIO(without_a_clock_grace_periods_end),
+        SCENARIO(a_sandbox_that_kills_for_calls_not_listed_kills_nobody),
+        SCENARIO(where_no_signal_can_be_queued_ipis_arrive),
+        SAYS(where_no_thread_can_be_created_callbacks_run_in_rcu_barrier,
+             "no thread to run callbacks; rcu_barrier() runs them"),
+        SCENARIO(where_no_file_can_be_opened_grace_periods_end),
+        SCENARIO(where_proc_is_not_mounted_grace_periods_end),
+        SCENARIO(where_proc_is_something_else_grace_periods_end),
+        SCENARIO(what_is_said_on_a_full_disk_is_lost_and_nothing_else),
+        SCENARIO(what_is_said_on_a_closed_stderr_is_lost_and_nothing_else),
+        SCENARIO(what_is_said_to_nobody_ends_nobody),
+    };
+
+    if (argc > 2 && !strcmp(argv[1], "--listed"))
+        return live_by_the_list();
+    if (from_start_fault) {
+        alarm(30);
+        if (argc > 4)
+            return clone_without_madvise();
+        work_under(from_start_fault, from_start_error, true);
+        return PASS;
+    }
+    return RUN_SCENARIOS("faults", list, argc, argv);
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# AddressSanitizer and UndefinedBehaviorSanitizer on the C of tests, tracers and benchmarks.
+#   asan.sh BUILD-DIRECTORY [long]
+# Quick: the tests of sections, polling and bad use. long: all of them, the recorder, the tracers, and clang's.
+. "$(dirname "$0")/common.sh"
+long=${2:-}
+export ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=0:exitcode=99
+export UBSAN_OPTIONS=print_stacktrace=1
+export SCENARIO_SECONDS=60
+both="-fsanitize=address,undefined -fno-sanitize-recover=all"
+undefined="-fsanitize=undefined -fno-sanitize-recover=all"
+
+# What cannot be under AddressSanitizer, and why.
+#   threads_that_exit_in_any_way_hold_up_nothing, threads_that_exit_leave_both_registries: threads end by the raw system
+#       call, of which its list of threads learns nothing: it aborts in the next thread
+#   children_of_a_busy_process_go_on_alone: its allocator's locks are not held over fork(): the child waits for ever
+#   corners, callbacks, events, tracepoints: they have a malloc or free of their own. UndefinedBehaviorSanitizer alone
+export SCENARIO_EXCEPT=
+not_under_asan="threads_that_exit_in_any_way_hold_up_nothing threads_that_exit_leave_both_registries
+    children_of_a_busy_process_go_on_alone"
+
+compile() { # SANITIZERS TEST SUFFIX
+    local libs=
+    [ "$2" != tracepoints ] || libs="-Wl,-rpath,$build/c-tests -rdynamic -ldl $build/c-tests/tracepoints_provider.so"
+    [ "$2" != urcu ] || libs="-lurcu-cds -lurcu-common"
+    [ "$2" != record ] || libs="-L$work/tracers -lrcutrace -Wl,-rpath,$work/tracers"
+    $compiler $1 $flags -Iinclude "c-tests/$2.c" -o "$work/$2$3" $libs $shared -pthread
+}
+
+check() { # SANITIZERS SUFFIX TEST...
+    local sanitizers=$1 suffix=$2 test
+    shift 2
+    for test; do
+        if ! compile "$sanitizers" "$test" "$suffix" 2>"$work/output"; then
+            verdict "$compiler: $test$suffix builds" 1 "$work/output"
+            continue
+        fi
+        # What fails without a report of a sanitizer's may have been late: the tests' times are for bare code.
+        local status=1 try
+        for try in 1 2 3; do
+            timeout 280 "$work/$test$suffix" >"$work/output" 2>&1
+            status=$?
+            if [ $status = 0 ] || grep -q 'runtime error\|AddressSanitizer\|LeakSanitizer' "$work/output"; then break; fi
+        done
+        grep -h -A 3 '^not ok\|runtime error\|ERROR: ' "$work/output"
+        verdict "$compiler $sanitizers: $test: $(tail -n 1 "$work/output")" $status "$work/output"
+        grep -h SKIP: "$work/output"
+    done
+}
+
+recorder() { # SANITIZERS
+    mkdir -p "$work/tracers"
+    $compiler $1 $flags -Iinclude -fPIC -ftls-model=initial-exec -fvisibility=hidden -shared \
+        -o "$work/tracers/librcutrace.so" tracers/{record,session,process,maps,tracers,control,stack}.c $shared \
+        -Wl,-soname,librcutrace.so -pthread 2>"$work/output"
+    verdict "$compiler $1: the recorder builds" $? "$work/output"
+}
+
+compilers=gcc
+[ "$long" ] && compilers="gcc clang"
+for compiler in $compilers; do
+    case $compiler in gcc) package="libasan8 libubsan1" ;; *) package=libclang-rt-14-dev ;; esac
+    sanitizes $compiler address,undefined "$package" || continue
+    SCENARIO_EXCEPT=$not_under_asan
+    if [ ! "$long" ]; then
+        check "$both" .asan sections bad_use polled
+        continue
+    fi
+    check "$both" .asan sections bad_use polled grace_periods life flavours storm litmus stall boost unreachable
+    if echo '#include <urcu/rculfhash.h>' | $compiler -xc -E -o /dev/null - 2>/dev/null; then
+        check "$both" .asan urcu
+    else
+        skip "$compiler: urcu" "liburcu's headers are missing (apt-get install liburcu-dev)"
+    fi
+    SCENARIO_EXCEPT=
+    check "$undefined" .ubsan corners callbacks events tracepoints life flavours
+    recorder "$both"
+    check "$both" .asan record
+done
+
+# The tracers are preloaded, under malloc: no runtime, a trap. Their own test runs them.
+if [ "$long" ] && sanitizes gcc undefined libubsan1; then
+    mkdir -p "$work/trap/tracers"
+    cp -a "$build"/{cargo.a,symbols,version-script,rcu_notrace.o,librcu_notrace*} "$work/trap/"
+    cp -a "$build/tracers/rcutrace" "$work/trap/tracers/"
+    ${MAKE:-make} --no-print-directory -s B="$work/trap" tracers \
+        CFLAGS='-O2 -g -fsanitize=undefined -fsanitize-undefined-trap-on-error' >"$work/output" 2>&1
+    verdict "the tracers build with traps" $? "$work/output"
+    timeout 500 c-tests/tracers.sh "$work/trap" >"$work/output" 2>&1
+    verdict "the tracers with traps: $(tail -n 1 "$work/output")" $? "$work/output"
+fi
+finish

@@ -1,0 +1,669 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Threads answer IPIs whatever the program does with their signal, in mode `signal`, where nothing but the answer is
+ * a barrier; and none of the program's own signals is lost, or made up, meanwhile. To be run with the preloaded library:
+ * without it these fail.
+ */
+#include "../c-tests/seccomp.h"
+#include "../c-tests/test.h"
+
+/* The old ones too. */
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+#include <poll.h>
+#include <sys/signalfd.h>
+
+enum { SIGNAL = SIGURG };
+
+static sigset_t it, all;
+
+/* ---- what the kernel has ----------------------------------------------------------------------------------- */
+
+struct kernel_action {
+    uintptr_t handler;
+    unsigned long flags;
+    uintptr_t restorer;
+    uint64_t mask;
+};
+
+static uintptr_t kernel_handler(void)
+{
+    struct kernel_action now = {0, 0, 0, 0};
+
+    syscall(SYS_rt_sigaction, SIGNAL, NULL, &now, 8);
+    return now.handler;
+}
+
+/* The library's, from the start. */
+static uintptr_t first_handler;
+
+/* The signal is the library's, and this thread has not blocked it. */
+static void check_kept(void)
+{
+    uint64_t mask = 0;
+
+    syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
+    if (mask >> (SIGNAL - 1) & 1)
+        fail("the signal is blocked in the kernel's mask");
+    if (first_handler <= 1 || kernel_handler() != first_handler)
+        fail("the signal's handler is not the library's");
+}
+
+static bool is_blocked(void)
+{
+    sigset_t now;
+
+    pthread_sigmask(SIG_BLOCK, NULL, &now);
+    return sigismember(&now, SIGNAL);
+}
+
+/* ---- who waits ------------------------------------------------------------------------------------------------ */
+
+static atomic_bool stop;
+
+static void *wait_all_the_time(void *unused)
+{
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!stop)
+        synchronize_rcu();
+    return unused;
+}
+
+/* ---- ways to keep a signal from coming ------------------------------------------------------------------------- */
+
+static atomic_int strangers;
+
+static void on_it(int signal)
+{
+    (void)signal;
+    strangers++;
+}
+
+static void on_it_too(int signal)
+{
+    (void)signal;
+    strangers++;
+}
+
+/* Told how often it was called; does one thing of its kind. */
+struct way {
+    void (*prepare)(void);
+    void (*act)(unsigned turn);
+};
+
+static void nothing(void)
+{
+}
+
+static void no_act(unsigned turn)
+{
+    (void)turn;
+}
+
+static void block(void)
+{
+    pthread_sigmask(SIG_BLOCK, &it, NULL);
+    CHECK(is_blocked());
+}
+
+static void block_all(void)
+{
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    CHECK(is_blocked());
+}
+
+static void ignore(void)
+{
+    signal(SIGNAL, SIG_IGN);
+    CHECK(signal(SIGNAL, SIG_IGN) == SIG_IGN);
+}
+
+static void leave_to_default(void)
+{
+    signal(SIGNAL, SIG_DFL);
+}
+
+static void replace(unsigned turn)
+{
+    struct sigaction action = {.sa_handler = turn & 1 ? on_it : on_it_too}, old;
+
+    if (turn & 2)
+        sigfillset(&action.sa_mask);
+    sigaction(SIGNAL, &action, &old);
+}
+
+static void wait_for_it(unsigned turn)
+{
+    struct timespec soon = {0, 200000};
+
+    (void)turn;
+    if (sigtimedwait(&it, NULL, &soon) == SIGNAL)
+        strangers++;
+}
+
+static int file;
+
+static void block_and_open(void)
+{
+    block();
+    file = signalfd(-1, &it, SFD_NONBLOCK | SFD_CLOEXEC);
+    CHECK(file >= 0);
+}
+
+static void read_it(unsigned turn)
+{
+    struct signalfd_siginfo got;
+
+    (void)turn;
+    if (read(file, &got, sizeof(got)) == sizeof(got))
+        strangers++;
+}
+
+static void poll_without(unsigned turn)
+{
+    struct timespec soon = {0, 200000};
+
+    (void)turn;
+    ppoll(NULL, 0, &soon, &all);
+}
+
+static void in_handler(int signal)
+{
+    (void)signal;
+    CHECK(is_blocked());
+    check_kept();
+    for (int i = 0; i < 50; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+}
+
+static void handle_another(void)
+{
+    struct sigaction action = {.sa_handler = in_handler};
+
+    sigfillset(&action.sa_mask);
+    sigaction(SIGUSR2, &action, NULL);
+}
+
+static void raise_another(unsigned turn)
+{
+    (void)turn;
+    raise(SIGUSR2);
+}
+
+static void mask_and_unmask(unsigned turn)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, turn & 1 ? &all : &none, NULL);
+    sighold(SIGNAL);
+    if (turn & 2)
+        sigrelse(SIGNAL);
+}
+
+static const struct way blocked_it = {block, no_act};
+static const struct way blocked_all = {block_all, no_act};
+static const struct way ignores_it = {ignore, no_act};
+static const struct way by_default = {leave_to_default, no_act};
+static const struct way replaces_handlers = {nothing, replace};
+static const struct way waits_for_it = {block, wait_for_it};
+static const struct way reads_it_from_a_file = {block_and_open, read_it};
+static const struct way polls_without_it = {nothing, poll_without};
+static const struct way handles_others = {handle_another, raise_another};
+static const struct way masks_all_the_time = {nothing, mask_and_unmask};
+
+/* ---- one reader of each kind ------------------------------------------------------------------------------------- */
+
+enum { WANTED_ANSWERS = 50 };
+
+static void *be_active(void *argument)
+{
+    const struct way *way = argument;
+
+    way->prepare();
+    for (unsigned turn = 0; !stop; turn++) {
+        for (int i = 0; i < 8; i++) {
+            rcu_read_lock_notrace();
+            rcu_read_unlock_notrace();
+        }
+        way->act(turn);
+        check_kept();
+        if (turn % 8 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+/* Grace periods until enough IPIs were answered. Not all are: a busy machine may keep a reader off its processor for
+ * longer than the waiter is patient. */
+static void answers_while(const struct way *way, bool born_so)
+{
+    struct rcu_notrace_stats before, after;
+    uint64_t answered = 0, sent = 0;
+    pthread_attr_t attributes;
+    pthread_t reader;
+
+    CHECK(!pthread_attr_init(&attributes));
+    if (born_so)
+        CHECK(!pthread_attr_setsigmask_np(&attributes, &all));
+    CHECK(!pthread_create(&reader, &attributes, be_active, (void *)(uintptr_t)way));
+    before = stats();
+    while (answered < WANTED_ANSWERS) {
+        synchronize_rcu();
+        after = stats();
+        sent = after.ipis - before.ipis;
+        answered = after.reports_by_handler + after.reports_by_section - before.reports_by_handler -
+                   before.reports_by_section;
+    }
+    stop = true;
+    pthread_join(reader, NULL);
+    printf("    %llu IPIs, %llu answered, %llu rescues, %d signals that nobody sent\n", (unsigned long long)sent,
+           (unsigned long long)answered, (unsigned long long)(after.rescues - before.rescues), strangers);
+    CHECK(strangers == 0);
+}
+
+#define ANSWERS(name, way, born_so) \
+    static void name(void) \
+    { \
+        answers_while(&way, born_so); \
+    }
+ANSWERS(a_thread_that_blocks_the_signal_answers, blocked_it, false)
+ANSWERS(a_thread_that_blocks_all_signals_answers, blocked_all, false)
+ANSWERS(a_thread_that_was_created_with_all_blocked_answers, masks_all_the_time, true)
+ANSWERS(a_thread_answers_where_the_signal_is_ignored, ignores_it, false)
+ANSWERS(a_thread_answers_where_the_signal_is_left_to_default, by_default, false)
+ANSWERS(a_thread_that_replaces_the_handler_all_the_time_answers, replaces_handlers, false)
+ANSWERS(a_thread_in_sigtimedwait_answers, waits_for_it, false)
+ANSWERS(a_thread_that_reads_a_signalfd_answers, reads_it_from_a_file, false)
+ANSWERS(a_thread_in_ppoll_with_all_blocked_answers, polls_without_it, false)
+ANSWERS(handlers_of_other_signals_that_block_all_answer, handles_others, false)
+ANSWERS(a_thread_that_masks_all_the_time_answers, masks_all_the_time, false)
+
+/* ---- storms ---------------------------------------------------------------------------------------------------------- */
+
+enum { WORKERS = 4, STORM_MS = 3000 };
+
+static atomic_uint got[WORKERS], operations, ready;
+static __thread int me = -1;
+static atomic_int late;
+
+static void count_it(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    if (number != SIGNAL || info->si_signo != SIGNAL || info->si_errno)
+        late = -1000;
+    if (me >= 0)
+        got[me]++;
+    else
+        late--;
+}
+
+static void install(int flags)
+{
+    struct sigaction action = {.sa_sigaction = count_it, .sa_flags = SA_SIGINFO | flags};
+
+    CHECK(!sigaction(SIGNAL, &action, NULL));
+}
+
+static void *thrive(void *argument)
+{
+    unsigned seed = (unsigned)(uintptr_t)argument + 1;
+    sigset_t none;
+    struct timespec now = {0, 0}, soon = {0, 50000};
+
+    sigemptyset(&none);
+    me = (int)(uintptr_t)argument;
+    ready++;
+    while (!stop) {
+        rcu_read_lock_notrace();
+        switch (rand_r(&seed) % 12) {
+        case 0:
+            pthread_sigmask(SIG_SETMASK, &all, NULL);
+            break;
+        case 1:
+            sigprocmask(SIG_SETMASK, &none, NULL);
+            break;
+        case 2:
+            sighold(SIGNAL);
+            break;
+        case 3:
+            sigrelse(SIGNAL);
+            break;
+        case 4:
+            install(0);
+            break;
+        case 5:
+            install(SA_RESTART | SA_NODEFER);
+            break;
+        case 6:
+            if (is_blocked() && sigtimedwait(&it, NULL, &now) == SIGNAL)
+                got[me]++;
+            break;
+        case 7:
+            ppoll(NULL, 0, &soon, &none);
+            break;
+        case 8:
+            ppoll(NULL, 0, &soon, &all);
+            break;
+        case 9:
+            raise(SIGUSR2);
+            break;
+        default:
+            block();
+            pthread_sigmask(SIG_UNBLOCK, &it, NULL);
+        }
+        check_kept();
+        rcu_read_unlock_notrace();
+        operations++;
+    }
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    return NULL;
+}
+
+static atomic_int worker_thread;
+
+static void *be_active_and_count(void *unused)
+{
+    me = 0;
+    worker_thread = (int)syscall(SYS_gettid);
+    while (!stop) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+/* Every signal that is sent to a thread arrives there, once, and nothing else does. The next is sent when the one before
+ * has arrived: two that are pending are one. */
+static void no_signal_is_lost_or_made_up_in_a_storm(void)
+{
+    pthread_t workers[WORKERS], waiter;
+    unsigned sent[WORKERS] = {0}, total = 0;
+    uint64_t begin = now_ns();
+
+    install(0);
+    handle_another();
+    for (uintptr_t i = 0; i < WORKERS; i++)
+        workers[i] = start(thrive, (void *)i);
+    while (ready < WORKERS)
+        sched_yield();
+    waiter = start(wait_all_the_time, NULL);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    for (unsigned turn = 0; now_ns() - begin < STORM_MS * 1000000ull; turn++) {
+        unsigned i = turn % WORKERS;
+
+        if (got[i] == sent[i]) {
+            sent[i]++;
+            total++;
+            CHECK(!(turn / WORKERS & 1 ? pthread_kill(workers[i], SIGNAL)
+                                       : pthread_sigqueue(workers[i], SIGNAL, (union sigval){.sival_int = 1})));
+        }
+        if (got[i] > sent[i])
+            fail("thread %u got %u signals of %u", i, got[i], sent[i]);
+        sched_yield();
+    }
+    stop = true;
+    for (unsigned i = 0; i < WORKERS; i++)
+        pthread_join(workers[i], NULL);
+    pthread_join(waiter, NULL);
+    print_stats();
+    printf("    %u signals among %u changes of masks and handlers\n", total, operations);
+    for (unsigned i = 0; i < WORKERS; i++)
+        if (got[i] != sent[i])
+            fail("thread %u got %u signals of %u", i, got[i], sent[i]);
+    CHECK(late == 0);
+    CHECK(total > 100 && operations > 1000 && stats().ipis > 100);
+}
+
+/* A runtime that sends by raw system calls: such a signal may merge with an IPI, and is not lost for that. */
+static void a_runtimes_own_signals_are_not_lost(void)
+{
+    struct sigaction action = {.sa_sigaction = count_it, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+    pthread_t worker, waiter;
+    unsigned sent = 0;
+    uint64_t begin = now_ns(), since;
+    pid_t thread;
+
+    sigfillset(&action.sa_mask);
+    CHECK(!sigaction(SIGNAL, &action, NULL));
+    worker = start(be_active_and_count, NULL);
+    waiter = start(wait_all_the_time, NULL);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!(thread = worker_thread))
+        sched_yield();
+    while (now_ns() - begin < STORM_MS / 2 * 1000000ull) {
+        unsigned before = got[0];
+
+        CHECK(!syscall(SYS_tgkill, getpid(), thread, SIGNAL));
+        sent++;
+        for (since = now_ns(); got[0] == before;) {
+            if (now_ns() - since > 5000000000ull)
+                fail("signal %u is lost", sent);
+            sched_yield();
+        }
+    }
+    stop = true;
+    pthread_join(worker, NULL);
+    pthread_join(waiter, NULL);
+    print_stats();
+    printf("    %u signals, %u calls\n", sent, got[0]);
+    CHECK(sent > 100 && stats().ipis > 100);
+}
+
+/* Those that are sent to the process, from another one, go to whoever lets them in. */
+static void no_signal_of_the_process_is_lost_in_a_storm(void)
+{
+    pthread_t workers[WORKERS], waiter;
+    unsigned sent = 0, sum = 0;
+    uint64_t begin = now_ns();
+    int pipes[2];
+    pid_t sender;
+    char byte = 0;
+
+    install(0);
+    handle_another();
+    CHECK(!pipe(pipes));
+    sender = fork();
+    if (!sender) {
+        close(pipes[1]);
+        while (read(pipes[0], &byte, 1) == 1)
+            kill(getppid(), SIGNAL);
+        _exit(0);
+    }
+    for (uintptr_t i = 0; i < WORKERS; i++)
+        workers[i] = start(thrive, (void *)i);
+    while (ready < WORKERS)
+        sched_yield();
+    waiter = start(wait_all_the_time, NULL);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (now_ns() - begin < STORM_MS * 1000000ull) {
+        for (sum = 0; sum < sent && now_ns() - begin < 15 * STORM_MS * 1000000ull;) {
+            sum = 0;
+            for (unsigned i = 0; i < WORKERS; i++)
+                sum += got[i];
+            sched_yield();
+        }
+        if (sum != sent)
+            fail("%u signals of %u", sum, sent);
+        sent++;
+        CHECK(write(pipes[1], "x", 1) == 1);
+    }
+    while (now_ns() - begin < 15 * STORM_MS * 1000000ull && sum < sent) {
+        sum = 0;
+        for (unsigned i = 0; i < WORKERS; i++)
+            sum += got[i];
+        sched_yield();
+    }
+    stop = true;
+    for (unsigned i = 0; i < WORKERS; i++)
+        pthread_join(workers[i], NULL);
+    pthread_join(waiter, NULL);
+    close(pipes[1]);
+    waitpid(sender, NULL, 0);
+    print_stats();
+    printf("    %u signals among %u changes of masks and handlers\n", sent, operations);
+    CHECK(sum == sent && sent > 100 && stats().ipis > 100);
+}
+
+/* New images survive, whatever is pending or in flight. */
+static void new_images_survive_a_storm(void)
+{
+    enum { IMAGES = 150 };
+    static char path[4096];
+    char *arguments[] = {path, (char *)(uintptr_t)"-survived", NULL}, *nothing_else[] = {NULL};
+    pthread_t waiter, worker;
+
+    CHECK(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+    install(0);
+    handle_another();
+    worker = start(thrive, (void *)0);
+    waiter = start(wait_all_the_time, NULL);
+    for (int i = 0; i < IMAGES; i++) {
+        int status;
+        pid_t child = fork();
+
+        if (!child) {
+            me = 1;
+            sigprocmask(i & 1 ? SIG_BLOCK : SIG_UNBLOCK, &it, NULL);
+            raise(SIGNAL);
+            kill(getpid(), SIGNAL);
+            execve(path, arguments, i & 2 ? nothing_else : environ);
+            _exit(99);
+        }
+        while (waitpid(child, &status, 0) < 0)
+            CHECK(errno == EINTR);
+        if (status)
+            fail("image %d: status %#x", i, (unsigned)status);
+    }
+    stop = true;
+    pthread_join(waiter, NULL);
+    pthread_join(worker, NULL);
+    print_stats();
+    printf("    %d images\n", IMAGES);
+}
+
+/* A forked child's threads answer, too. */
+static void children_of_fork_answer(void)
+{
+    pid_t child;
+    int status;
+
+    block();
+    child = fork();
+    if (!child) {
+        CHECK(is_blocked());
+        check_kept();
+        answers_while(&blocked_all, false);
+        fflush(stdout);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && !status);
+}
+
+/* Where the handler cannot be installed that is said, once, and all is left alone. */
+static void in_a_sandbox(void)
+{
+    static struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigaction, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIGNAL, 0, 2),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+        ANSWER(SECCOMP_RET_ALLOW),
+        ANSWER(SECCOMP_RET_ERRNO | EPERM),
+    };
+    static char path[4096];
+    char *arguments[] = {path, (char *)(uintptr_t)"-survived", NULL};
+
+    CHECK(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+    if (install_filter(filter, sizeof(filter) / sizeof(filter[0]), 0) < 0)
+        skip("no seccomp here: %s", strerror(errno));
+    execv(path, arguments);
+    _exit(99);
+}
+
+/* What it costs, for the documentation: nothing is checked but that it works. */
+static void what_it_costs(void)
+{
+    enum { TIMES = 300000 };
+    struct sigaction action;
+    sigset_t old;
+    uint64_t begin = now_ns();
+
+    for (int i = 0; i < TIMES; i++)
+        pthread_sigmask(SIG_BLOCK, &all, &old);
+    printf("    pthread_sigmask: %.1f ns\n", (double)(now_ns() - begin) / TIMES);
+    begin = now_ns();
+    for (int i = 0; i < TIMES; i++)
+        sigaction(SIGUSR2, NULL, &action);
+    printf("    sigaction of another signal: %.1f ns\n", (double)(now_ns() - begin) / TIMES);
+    begin = now_ns();
+    for (int i = 0; i < TIMES; i++)
+        sigaction(SIGNAL, NULL, &action);
+    printf("    sigaction of this signal: %.1f ns\n", (double)(now_ns() - begin) / TIMES);
+    begin = now_ns();
+    for (int i = 0; i < TIMES; i++)
+        CHECK(read(-1, &begin, 0) < 0);
+    printf("    read that fails: %.1f ns\n", (double)(now_ns() - begin) / TIMES);
+    sigemptyset(&old);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    install(0);
+    me = 0;
+    begin = now_ns();
+    for (int i = 0; i < TIMES / 10; i++)
+        raise(SIGNAL);
+    printf("    raise, handled: %.1f ns\n", (double)(now_ns() - begin) / (TIMES / 10));
+    CHECK(got[0] == TIMES / 10);
+    begin = now_ns();
+    for (int i = 0; i < TIMES / 10; i++)
+        kill(getpid(), SIGNAL);
+    printf("    kill of oneself, handled: %.1f ns\n", (double)(now_ns() - begin) / (TIMES / 10));
+    CHECK(got[0] == TIMES / 10 * 2);
+}
+
+static const struct scenario list[] = {
+    SCENARIO(a_thread_that_blocks_the_signal_answers),
+    SCENARIO(a_thread_that_blocks_all_signals_answers),
+    SCENARIO(a_thread_that_was_created_with_all_blocked_answers),
+    SCENARIO(a_thread_answers_where_the_signal_is_ignored),
+    SCENARIO(a_thread_answers_where_the_signal_is_left_to_default),
+    SCENARIO(a_thread_that_replaces_the_handler_all_the_time_answers),
+    SCENARIO(a_thread_in_sigtimedwait_answers),
+    SCENARIO(a_thread_that_reads_a_signalfd_answers),
+    SCENARIO(a_thread_in_ppoll_with_all_blocked_answers),
+    SCENARIO(handlers_of_other_signals_that_block_all_answer),
+    SCENARIO(a_thread_that_masks_all_the_time_answers),
+    SCENARIO(no_signal_is_lost_or_made_up_in_a_storm),
+    SCENARIO(a_runtimes_own_signals_are_not_lost),
+    SCENARIO(no_signal_of_the_process_is_lost_in_a_storm),
+    SCENARIO(new_images_survive_a_storm),
+    SCENARIO(children_of_fork_answer),
+    {"where_the_handler_cannot_be_installed_that_is_said", in_a_sandbox, 0,
+     "rcu-notrace: preload: no handler can be installed here"},
+    SCENARIO(what_it_costs),
+};
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "-survived")) {
+        sigset_t none;
+
+        /* Whatever is pending comes now. */
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        return 0;
+    }
+    sigemptyset(&it);
+    sigaddset(&it, SIGNAL);
+    sigfillset(&all);
+    /* Faults and the end of a scenario's time are not to be held back. */
+    sigdelset(&all, SIGALRM);
+    sigdelset(&all, SIGABRT);
+    sigdelset(&all, SIGSEGV);
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    first_handler = kernel_handler();
+    return RUN_SCENARIOS("preload", list, argc, argv);
+}

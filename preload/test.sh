@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+# The tests of the preloaded library: a program that uses the IPI's signal in every way hears the same with it and
+# without, while IPIs arrive; threads answer IPIs under it, and not without; builds that lack a safeguard are noticed.
+#   test.sh BUILD-DIRECTORY
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=$1
+library=$PWD/$build/preload/librcu_notrace_preload.so
+output=$(mktemp -d)
+trap 'rm -rf "$output"' EXIT
+passed=0 failed=0 skipped=0
+
+ok() {
+    echo "ok preload: $*"
+    passed=$((passed + 1))
+}
+
+not_ok() {
+    echo "not ok preload: $*"
+    failed=$((failed + 1))
+}
+
+answers() { # library, mode, signal, options
+    local preload=$1 mode=$2 signal=$3
+    shift 3
+    RCU_NOTRACE_IPI=$mode RCU_NOTRACE_SIGNAL=$signal LD_PRELOAD=$preload timeout 60 "$build/preload/answers" "$@"
+}
+
+# Twice the same, or it is no answer.
+for signal in 23 10 39; do
+    answers "" auto $signal >"$output/plain" 2>&1
+    status=$?
+    if [ $status != 0 ] || grep -q 'cannot go on' "$output/plain"; then
+        not_ok "the program fails without the library, with signal $signal: $status"
+        grep 'cannot go on\|status' "$output/plain"
+        continue
+    fi
+    for mode in auto signal; do
+        answers "$library" $mode $signal -i >"$output/preloaded" 2>"$output/said"
+        ipis=$(sed -n 's/.* IPIs \([0-9]*\),.*/\1/p' "$output/said" | paste -sd+ | bc)
+        handled=$(sed -n 's/.* handler \([0-9]*\),.*/\1/p' "$output/said" | paste -sd+ | bc)
+        lines=$(wc -l <"$output/plain")
+        if ! diff "$output/plain" "$output/preloaded" >"$output/diff"; then
+            not_ok "with signal $signal in mode $mode the program is told something else:"
+            head -n 20 "$output/diff"
+        elif [ $mode = signal ] && [ "${handled:-0}" -lt 200 ]; then
+            not_ok "in mode $mode only ${handled:-no} IPIs were answered by the handler"
+        else
+            ok "signal $signal, mode $mode: the same $lines lines, $ipis IPIs, $handled answered by the handler"
+        fi
+    done
+done
+
+LD_PRELOAD=$library timeout 120 "$build/preload/alive" >"$output/alive" 2>&1
+status=$?
+cat "$output/alive"
+passed=$((passed + $(grep -c '^ok .*[^P]$' "$output/alive")))
+skipped=$((skipped + $(grep -c '^ok .*# SKIP$' "$output/alive")))
+failed=$((failed + $(grep -c '^not ok' "$output/alive")))
+[ $status -lt 2 ] || not_ok "alive ended with status $status"
+
+# Without the library what it is there for does not hold.
+for scenario in blocks_all_signals ignored replaces_the_handler handlers_of_other; do
+    if SCENARIO_SECONDS=3 timeout 20 "$build/preload/alive" $scenario >"$output/alive" 2>&1; then
+        not_ok "$scenario passes without the library"
+    else
+        ok "$scenario fails without the library"
+    fi
+done
+
+# safeguard's number, test, scenario
+answers "" auto 23 >"$output/plain" 2>&1
+for row in 1:answers:from_another_process 2:alive:handlers_of_other 3:answers:interrupted_calls 4:answers:images \
+    5:alive:no_signal_is_lost 6:answers:child_of_vfork 7:answers:signal_files; do
+    IFS=: read -r number test scenario <<<"$row"
+    broken=$PWD/$build/preload/broken_$number.so
+    if ! ${MAKE:-make} --no-print-directory --silent PRELOAD_BROKEN=$number "$build/preload/broken_$number.so"; then
+        not_ok "build $number fails"
+        continue
+    fi
+    if [ "$test" = alive ]; then
+        SCENARIO_SECONDS=15 LD_PRELOAD=$broken timeout 30 "$build/preload/alive" $scenario >"$output/broken" 2>&1
+    else
+        answers "" auto 23 $scenario >"$output/plain" 2>&1
+        answers "$broken" signal 23 -i $scenario 2>/dev/null >"$output/broken" &&
+            diff "$output/plain" "$output/broken" >/dev/null
+    fi
+    if [ $? = 0 ]; then
+        not_ok "broken build $number survives $scenario"
+    else
+        ok "broken build $number fails $scenario"
+    fi
+done
+echo "preload: $passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
