@@ -201,10 +201,21 @@ static struct counts *map_counts(const char *path)
     return map == MAP_FAILED ? NULL : map;
 }
 
+/* Not by getenv(3): bash has one of its own, which may look elsewhere. */
+static const char *variable(const char *name)
+{
+    const size_t length = strlen(name);
+
+    for (char **entry = environ; entry && *entry; entry++)
+        if (!strncmp(*entry, name, length) && (*entry)[length] == '=')
+            return *entry + length + 1;
+    return NULL;
+}
+
 __attribute__((constructor)) static void prepare(void)
 {
-    const char *path = getenv("RCU_NOTRACE_STORM"), *pause = getenv("RCU_NOTRACE_STORM_PAUSE_US"),
-               *change = getenv("RCU_NOTRACE_STORM_SWITCH");
+    const char *path = variable("RCU_NOTRACE_STORM"), *pause = variable("RCU_NOTRACE_STORM_PAUSE_US"),
+               *change = variable("RCU_NOTRACE_STORM_SWITCH");
     int error = errno;
 
     if (!path || getauxval(AT_SECURE))
