@@ -245,7 +245,7 @@ pub extern "C" fn rcu_register_thread() {
 pub extern "C" fn rcu_unregister_thread() {
     let why = if flavour::ALL.iter().any(|flavour| flavour.reader().state(flavour).in_section()) {
         b"inside a read-side critical section".as_slice()
-    } else if busy::of_this_thread().load(Relaxed) != 0 {
+    } else if busy::of_this_thread().load(Relaxed) & !busy::FORKING != 0 {
         b"in a signal handler that interrupted RCU itself"
     } else {
         // Before: a probe's section afterwards would register the thread again.
@@ -380,7 +380,11 @@ pub extern "C" fn rcu_notrace_set_stall_handler(
 }
 
 /// Installs the handler of the IPI's signal, and has `hook` told of each such signal in place of the
-/// program's handler; NULL: does neither. The signal's number, or -1 if the handler cannot be installed.
+/// program's handler, for good; NULL: does neither. The signal's number, or -1 if the handler cannot be
+/// installed, or there is a hook already.
+///
+/// The hook is a signal handler: it may do what such may, and must not wait for a grace period. What the kernel
+/// passes may be without information (SI_USER of process 0) where its queue of signals is full.
 #[no_mangle]
 pub extern "C" fn rcu_notrace_set_signal_hook(
     hook: Option<unsafe extern "C" fn(c_int, *mut c_void, *mut c_void)>,

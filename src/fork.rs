@@ -11,7 +11,7 @@ use core::sync::atomic::{
 };
 
 use crate::flavour::{self, Flavour};
-use crate::reader::{ipi as ipi_state, mark, Reader};
+use crate::reader::{busy, ipi as ipi_state, mark, Reader};
 use crate::sys;
 use crate::{bug, ipi, stall, tracepoint};
 
@@ -70,6 +70,9 @@ pub fn check() {
         if witness.load(Relaxed) == 0 && !broken!("fork-witness") {
             start_over_unannounced(witness);
         }
+    } else if is_forking() {
+        // A handler of somebody's, which runs before ours in the child.
+        in_child();
     } else if !is_our_process() {
         // Starting over in a child of vfork would make its parent forget its readers.
         bug::die(&[
@@ -86,7 +89,8 @@ fn start_over_unannounced(witness: &AtomicU32) {
     }
     // What goes on in the child is its first thread's section and registration. From another
     // thread we could not tell whether the first one is in a section.
-    if sys::gettid() != sys::getpid() {
+    let pid = sys::getpid();
+    if pid >= 0 && sys::gettid() != pid {
         bug::die_in_thread(
             sys::gettid(),
             &[
@@ -101,6 +105,7 @@ fn start_over_unannounced(witness: &AtomicU32) {
 /// A fork is about to happen: the callbacks' lists shall be whole in the child.
 extern "C" fn prepare() {
     FORKING.fetch_add(1, SeqCst);
+    busy::of_this_thread().fetch_or(busy::FORKING, Relaxed);
     tracepoint::hold();
     for flavour in flavour::ALL {
         flavour.callbacks.hold(flavour);
@@ -109,10 +114,16 @@ extern "C" fn prepare() {
 
 extern "C" fn parent() {
     FORKING.fetch_sub(1, SeqCst);
+    busy::of_this_thread().fetch_and(!busy::FORKING, Relaxed);
     for flavour in flavour::ALL {
         flavour.callbacks.release(flavour);
     }
     tracepoint::release();
+}
+
+/// Whether this is the child of a fork that this thread was told of.
+fn is_forking() -> bool {
+    busy::of_this_thread().load(Relaxed) & busy::FORKING != 0 && !is_our_process()
 }
 
 extern "C" fn announced() {
@@ -128,6 +139,7 @@ fn in_child() {
         witness.store(1, SeqCst);
     }
     FORKING.store(0, SeqCst);
+    busy::of_this_thread().fetch_and(!busy::FORKING, Relaxed);
     if broken!("fork-reset") {
         return;
     }

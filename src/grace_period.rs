@@ -355,6 +355,8 @@ impl Flavour {
             if entry.parking {
                 entry.parking = false;
                 if self.try_park(entry.reader()) {
+                    // A mark left from a grace period whose barrier was refused: this one may have asked.
+                    self.withdraw(entry, tag);
                     roster.remove_at(index);
                     continue;
                 }

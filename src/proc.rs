@@ -2,7 +2,7 @@
 //! little stack.
 
 use crate::bug::Decimal;
-use crate::sys::file::File;
+use crate::sys::{self, file::File};
 
 /// A short text of the kernel's; what does not fit is cut off.
 pub struct Short {
@@ -113,15 +113,16 @@ impl Reading {
 /// we do (it is of another pid namespace).
 pub fn status(tid: i32) -> Option<Status> {
     let mut reading = Reading::new(tid);
-    if !each_line(tid, b"status", |line| reading.take(line.text())) {
+    if each_line(tid, b"status", |line| reading.take(line.text())).is_err() {
         return None;
     }
     reading.end()
 }
 
-/// Whether there is such a thread, says a /proc that numbers threads as we do.
-pub fn lists(tid: i32) -> bool {
-    status(tid).is_some()
+/// Whether a /proc that lists this thread lists no such other. Not being told is no answer: a process may be
+/// out of descriptors.
+pub fn lacks(tid: i32) -> bool {
+    each_line(tid, b"status", |_| {}) == Err(libc::ENOENT) && status(sys::gettid()).is_some()
 }
 
 /// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.
@@ -129,13 +130,14 @@ pub fn first_line(tid: i32, name: &[u8]) -> Option<Short> {
     let mut first = None;
     each_line(tid, name, |line| {
         first.get_or_insert(line);
-    });
+    })
+    .ok()?;
     first
 }
 
-/// Shows each line of that file, cut off where it is too long (a list of groups may be). False if
-/// there is no such file.
-fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> bool {
+/// Shows each line of that file, cut off where it is too long (a list of groups may be). An error
+/// if the file cannot be opened.
+fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), i32> {
     let mut path = [0u8; 64];
     let decimal = Decimal::new(tid as u64);
     let parts = [b"/proc/self/task/".as_slice(), decimal.text(), b"/", name];
@@ -144,7 +146,7 @@ fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> bool {
     for (place, byte) in path.iter_mut().take(63).zip(text) {
         *place = *byte;
     }
-    let Some(file) = File::open(&path) else { return false };
+    let file = File::open(&path)?;
     let mut piece = [0; 256];
     let mut line = Short::new();
     loop {
@@ -157,7 +159,7 @@ fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> bool {
     if line.used != 0 {
         visit(line);
     }
-    true
+    Ok(())
 }
 
 /// Shows the lines that end in this piece of a file; `line` is what the last one has of the next.

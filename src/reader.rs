@@ -138,6 +138,8 @@ pub mod busy {
     pub const REPORTING: u8 = 4;
     /// Leaving the registry.
     pub const LEAVING: u8 = 8;
+    /// In `fork()`.
+    pub const FORKING: u8 = 16;
 }
 
 /// Who reports a quiescent state; for the statistics.

@@ -144,6 +144,7 @@ impl Flavour {
         let me = self.reader();
         let mut index = 0;
         while let Some(entry) = roster.entries().get_mut(index) {
+            entry.parking = false;
             let seen = *entry;
             let reader = seen.reader();
             match reader.mark.load(SeqCst) {

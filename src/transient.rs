@@ -45,7 +45,7 @@ mod slot {
     pub const TAKEN: u64 = 1 << 33;
 
     pub fn taken(free: u64, tid: i32, side: usize) -> u64 {
-        (free & !(TID | SIDE)).wrapping_add(TAKEN) | (side as u64) << 32 | tid as u64
+        (free & !(TID | SIDE)).wrapping_add(TAKEN) | (side as u64) << 32 | u64::from(tid as u32)
     }
 
     pub fn freed(slot: u64) -> u64 {

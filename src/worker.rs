@@ -86,8 +86,10 @@ impl Worker {
     pub fn wake(&self, now: bool) {
         let at_rest = self.rest.0.load(SeqCst);
         let sleeps = at_rest == rest::SLEEPS || (at_rest == rest::NAPS && now);
-        if sleeps && self.rest.0.swap(rest::AWAKE, SeqCst) != rest::AWAKE {
-            futex::wake_all(&self.rest.0);
+        let taken = sleeps && self.rest.0.swap(rest::AWAKE, SeqCst) != rest::AWAKE;
+        if taken && !futex::wake_all(&self.rest.0) {
+            // Refused to this thread (a sandbox of its own): the next one shall try.
+            let _ = self.rest.0.compare_exchange(rest::AWAKE, at_rest, SeqCst, Relaxed);
         }
     }
 

@@ -43,12 +43,13 @@ const EXCEPTIONS: [Exception; 3] = [
 ];
 
 /// The system calls of all that: none of them waits for another thread, but for call_rcu()'s brake.
-const SYSTEM_CALLS: [(i64, &str, &str); 14] = [
+const SYSTEM_CALLS: [(i64, &str, &str); 15] = [
     (
         libc::SYS_futex,
         "futex",
         "a report wakes the waiter, gives back a loan; the brake of call_rcu()",
     ),
+    (libc::SYS_nanosleep, "nanosleep", "that brake, where futex is refused"),
     (libc::SYS_gettid, "gettid", "a reader learns its thread"),
     (libc::SYS_getpid, "getpid", "and whether it is a child of vfork"),
     (libc::SYS_rt_sigreturn, "rt_sigreturn", "the end of the handler"),

@@ -386,8 +386,13 @@ void rcu_notrace_set_stall_handler(int (*handler)(const struct rcu_notrace_stall
 
 /**
  * Installs the handler of the IPI's signal, and has `hook` told of each such signal in place of the
- * program's handler; NULL: does neither. The signal's number, or -1 if the handler cannot be installed.
+ * program's handler, for good; NULL: does neither. The signal's number, or -1 if the handler cannot be
+ * installed, or there is a hook already.
+ *
+ * The hook is a signal handler: it may do what such may, and must not wait for a grace period. What the kernel
+ * passes may be without information (SI_USER of process 0) where its queue of signals is full.
  */
+RCU_NOTRACE_NOPLT
 int rcu_notrace_set_signal_hook(void (*hook)(int, void*, void*));
 
 /**

@@ -182,8 +182,7 @@ pub fn is_dead(tid: i32) -> bool {
         // The first thread stays a zombie until the process ends.
         Ok(()) => tid == fork::process() && is_zombie(),
         Err(libc::ESRCH) => true,
-        // Refused: whether a /proc that lists this thread lists that one. (An id may be none, for the same
-        // reason.)
-        Err(_) => tid > 0 && (is_zombie() || (!proc::lists(tid) && proc::lists(sys::gettid()))),
+        // Refused: what /proc says, of our own threads. (An id may be none, for the same reason.)
+        Err(_) => tid > 0 && fork::is_our_process() && (is_zombie() || proc::lacks(tid)),
     }
 }

@@ -35,8 +35,13 @@ pub fn number() -> i32 {
 pub fn configure(wanted: Option<&[u8]>) {
     let Some(wanted) = wanted else { return };
     match parse(wanted) {
-        Some(_) if INSTALLED.load(Acquire) => {}
-        Some(number) => NUMBER.store(number, Relaxed),
+        Some(number) => {
+            INSTALLING.lock();
+            if !INSTALLED.load(Relaxed) {
+                NUMBER.store(number, Relaxed);
+            }
+            INSTALLING.unlock();
+        }
         None => bug::warn(&[
             b"RCU_NOTRACE_SIGNAL=",
             wanted,
@@ -102,8 +107,24 @@ pub type Hook = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void);
 /// Installs the handler now, and has the hook told of each signal. The signal's number; `None` if the
 /// handler cannot be installed.
 pub fn set_hook(hook: Hook) -> Option<i32> {
-    HOOK.store(hook as usize, SeqCst);
-    is_handled().then(number)
+    HOOK.compare_exchange(0, hook as usize, SeqCst, Relaxed).ok()?;
+    if !is_handled() {
+        HOOK.store(0, SeqCst);
+        return None;
+    }
+    Some(number())
+}
+
+/// Calls the hook; a wait for a grace period in there is refused, as in the program's handler.
+fn tell(hook: usize, is_ipi: bool, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let busy = busy::of_this_thread();
+    let before = busy.load(Relaxed);
+    busy.store(before | busy::CHAINED_HANDLER, Relaxed);
+    // SAFETY: `set_hook` stored the address of a function of this type, which stays loaded by its promise.
+    let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
+    // SAFETY: what the kernel passed.
+    unsafe { hook(c_int::from(is_ipi), info.cast(), context) };
+    busy.store(before, Relaxed);
 }
 
 const SA_RESTORER: usize = 0x0400_0000;
@@ -169,10 +190,7 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     let is_apart =
         hook != 0 && unsafe { (*info).si_code == libc::SI_USER && (*info).si_pid() != 0 };
     if is_apart {
-        // SAFETY: as below.
-        let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
-        // SAFETY: what the kernel passed.
-        return unsafe { hook(0, info.cast(), context) };
+        return tell(hook, false, info, context);
     }
     let mut is_ipi = false;
     for flavour in flavour::ALL {
@@ -187,10 +205,7 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if hook == 0 {
         return chain(signal, info, context);
     }
-    // SAFETY: `set_hook` stored the address of a function of this type, which stays loaded by its promise.
-    let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
-    // SAFETY: what the kernel passed.
-    unsafe { hook(c_int::from(is_ipi), info.cast(), context) };
+    tell(hook, is_ipi, info, context);
 }
 
 /// In a section: flags it, and its end reports. Between sections: reports.

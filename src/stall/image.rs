@@ -107,7 +107,7 @@ impl Images {
         let Some(lines) = &mut self.lines else { return Place::Code };
         // SAFETY: that mapping, zeroed at first, lent to nobody else meanwhile.
         let lines = unsafe { slice::from_raw_parts_mut(lines.start.as_ptr(), lines.bytes) };
-        let Some(maps) = File::open(b"/proc/thread-self/maps\0") else { return Place::Code };
+        let Ok(maps) = File::open(b"/proc/thread-self/maps\0") else { return Place::Code };
         let Some(mapping) = find_line(&maps, lines, address) else { return Place::Nothing };
         if !mapping.executable {
             return Place::Nothing;
@@ -271,7 +271,7 @@ impl Image {
     pub fn open(&self) -> Option<File> {
         // SAFETY: so many bytes were written there and are never changed.
         let path = unsafe { slice::from_raw_parts(self.memory.start.as_ptr(), self.path + 1) };
-        let file = File::open(path)?;
+        let file = File::open(path).ok()?;
         // The file's header, its program headers and, with every linker, its build id. Other
         // files come to a path by a change of root, or by being written over.
         const BEGINNING: u64 = 1024;

@@ -10,9 +10,9 @@ pub struct File(usize);
 
 impl File {
     /// Opens it, if that can be done without waiting. The path ends with a zero.
-    pub fn open(path: &[u8]) -> Option<Self> {
+    pub fn open(path: &[u8]) -> Result<Self, i32> {
         if path.last() != Some(&0) {
-            return None;
+            return Err(libc::EINVAL);
         }
         let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
         // SAFETY: the kernel reads a live, terminated path.
@@ -22,7 +22,7 @@ impl File {
                 [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0],
             )
         };
-        succeeded(answer).then_some(File(answer as usize))
+        succeeded(answer).then_some(File(answer as usize)).ok_or(-answer as i32)
     }
 
     /// What comes next; the number of bytes, zero at the end and where reading fails.
@@ -88,7 +88,7 @@ mod tests {
         assert!(!file.read_at(whole.len() as u64 - 8, &mut part));
         assert_eq!(file.read(&mut part), 16);
         assert_eq!(part, whole[..16]);
-        assert!(File::open(b"no such file\0").is_none());
+        assert!(File::open(b"no such file\0").is_err());
     }
 
     #[test]

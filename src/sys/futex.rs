@@ -48,12 +48,14 @@ fn sleep_if_refused(answer: Answer, word: &AtomicU32, value: u32) {
     }
 }
 
-/// Wakes everybody who sleeps on the word.
+/// Wakes everybody who sleeps on the word. False if that is refused.
 #[inline(always)]
-pub fn wake_all(word: &AtomicU32) {
-    if futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null()) < 0 {
+pub fn wake_all(word: &AtomicU32) -> bool {
+    let woken = futex(word, libc::FUTEX_WAKE, i32::MAX as u32, ptr::null()) >= 0;
+    if !woken {
         REFUSED.store(true, Relaxed);
     }
+    woken
 }
 
 const FUTEX_LOCK_PI2: i32 = 13;
@@ -74,12 +76,11 @@ pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
     }
 }
 
-/// Unlocks it, if it is the caller's, whose id is `tid`; wakes who sleeps for it.
+/// Unlocks it, if it is the caller's, whose id is `tid`; wakes who sleeps for it. False if that is refused.
 #[inline(always)]
-pub fn unlock_pi(word: &AtomicU32, tid: u32) {
-    if word.compare_exchange(tid, 0, SeqCst, Relaxed).is_err() {
-        futex(word, libc::FUTEX_UNLOCK_PI, 0, ptr::null());
-    }
+pub fn unlock_pi(word: &AtomicU32, tid: u32) -> bool {
+    word.compare_exchange(tid, 0, SeqCst, Relaxed).is_ok()
+        || futex(word, libc::FUTEX_UNLOCK_PI, 0, ptr::null()) == 0
 }
 
 fn timespec(ns: u64) -> libc::timespec {
@@ -223,7 +224,10 @@ impl PiLock {
     /// Gives it to the caller of the highest priority that waits in [`lock`](Self::lock), if any. A
     /// full fence.
     pub fn unlock(&self, me: u32) {
-        unlock_pi(&self.0, me);
+        if !unlock_pi(&self.0, me) {
+            // A sandbox's doing. It is ours, so it is free now; those who sleep for it do so for a while only.
+            self.0.store(0, SeqCst);
+        }
     }
 
     /// Frees it: for the only thread of a forked child.
@@ -281,6 +285,10 @@ impl Lock {
                     bit,
                 );
                 sleep_if_refused(answer, &self.serving, serving);
+                if answer == -(libc::ETIMEDOUT as isize) {
+                    // At once, if the clock that we read is behind the kernel's: no reason to spin.
+                    sleep_ns(BLIND_NS);
+                }
             }
         }
     }

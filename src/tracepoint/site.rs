@@ -89,6 +89,9 @@ impl Site {
     }
 }
 
+/// The C library keeps these (32 and 33) out of its own masks; code that is being converted is for no handler.
+const LIBC_OWN: u64 = 3 << 31;
+
 /// Takes a module's sites in, and switches them as their tracepoints are.
 ///
 /// # Safety
@@ -99,7 +102,7 @@ pub unsafe fn adopt(begin: *mut Site, end: *mut Site) {
     }
     let patches = patch::is_safe_now();
     // No handler shall find an instruction by half.
-    let mask = sys::set_signal_mask(worker::others());
+    let mask = sys::set_signal_mask(worker::others() | LIBC_OWN);
     let mut page = Writable::none();
     let mut place = end;
     // From the last to the first: each tracepoint's list is then in the order of the code.
