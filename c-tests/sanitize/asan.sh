@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # AddressSanitizer and UndefinedBehaviorSanitizer on the C of tests, tracers and benchmarks.
 #   asan.sh BUILD-DIRECTORY [long]
-# Quick: the tests of sections, polling and bad use. long: all of them, the recorder, the tracers, and clang's.
+# Quick: the tests of sections, polling and bad use; hostile input to the recorder. long: all of them, the recorder, the tracers, and clang's.
 . "$(dirname "$0")/common.sh"
 long=${2:-}
 export ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=0:exitcode=99
@@ -54,6 +54,14 @@ recorder() { # SANITIZERS
     verdict "$compiler $1: the recorder builds" $? "$work/output"
 }
 
+# The recorder's sources with the program that knocks at their doors.
+hostile() { # SANITIZERS CASES
+    $compiler $1 $flags -Iinclude c-tests/sanitize/hostile_tracers.c tracers/{record,session,maps,tracers,stack}.c \
+        -o "$work/hostile_tracers" $shared -pthread 2>"$work/output" &&
+        RCUTRACE_CONTROL=0 timeout 300 "$work/hostile_tracers" "$2" >"$work/output" 2>&1
+    verdict "$compiler $1: hostile input to the recorder:$(tail -n 1 "$work/output")" $? "$work/output"
+}
+
 compilers=gcc
 [ "$long" ] && compilers="gcc clang"
 for compiler in $compilers; do
@@ -62,6 +70,7 @@ for compiler in $compilers; do
     SCENARIO_EXCEPT=$not_under_asan
     if [ ! "$long" ]; then
         check "$both" .asan sections bad_use polled
+        hostile "$both" 6000
         continue
     fi
     check "$both" .asan sections bad_use polled grace_periods life flavours storm litmus stall boost unreachable
@@ -72,6 +81,7 @@ for compiler in $compilers; do
     fi
     SCENARIO_EXCEPT=
     check "$undefined" .ubsan corners callbacks events tracepoints life flavours
+    hostile "$both" 100000
     recorder "$both"
     check "$both" .asan record
 done
