@@ -65,7 +65,8 @@ __attribute__((noinline, used)) void stalled_function(void)
 
             sigtimedwait(&urgent, NULL, &limit);
         } else if (how != SPINS) {
-            sleep_ms(2);
+            /* Long: it is to be asleep when it is looked at, on a busy machine too. */
+            sleep_ms(50);
         }
     __asm__ volatile("");
 }

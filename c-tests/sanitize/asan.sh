@@ -14,11 +14,12 @@ undefined="-fsanitize=undefined -fno-sanitize-recover=all"
 # What cannot be under AddressSanitizer, and why.
 #   threads_that_exit_in_any_way_hold_up_nothing, threads_that_exit_leave_both_registries: threads end by the raw system
 #       call, of which its list of threads learns nothing: it aborts in the next thread
-#   children_of_a_busy_process_go_on_alone: its allocator's locks are not held over fork(): the child waits for ever
+#   children_of_a_busy_process_go_on_alone, fork_leaves_a_table_in_use_usable_in_child_and_parent, two_tables_fork_once:
+#       its allocator's locks are not held over fork(): the child waits for ever, in calloc()
 #   corners, callbacks, events, tracepoints: they have a malloc or free of their own. UndefinedBehaviorSanitizer alone
 export SCENARIO_EXCEPT=
 not_under_asan="threads_that_exit_in_any_way_hold_up_nothing threads_that_exit_leave_both_registries
-    children_of_a_busy_process_go_on_alone"
+    children_of_a_busy_process_go_on_alone fork_leaves_a_table_in_use_usable_in_child_and_parent two_tables_fork_once"
 
 compile() { # SANITIZERS TEST SUFFIX
     local libs=
