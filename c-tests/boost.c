@@ -10,6 +10,7 @@
 #include "test.h"
 
 #include <linux/futex.h>
+#include <sys/resource.h>
 
 enum { READER = 1, HOG = 10, WAITER = 50, MAIN = 90 };
 enum { HOG_MS = 300, MOST_READERS = 4 };
@@ -190,7 +191,7 @@ static void check_loans(int count)
             continue;
         CHECK(readers[i].after_at >= hog_ended);
         CHECK(readers[i].after_priority ==
-              (readers[i].priority ? -1 - readers[i].priority : 20));
+              (readers[i].priority ? -1 - readers[i].priority : 20 + getpriority(PRIO_PROCESS, 0)));
     }
     CHECK(s.boosts >= (uint64_t)count && s.unboosts >= (uint64_t)count);
 }

@@ -25,12 +25,13 @@ static int catch(const struct rcu_notrace_stall *stall, void *data)
     return *(int *)data;
 }
 
-/* The report about a thread, waited for for a while. */
+/* The report about a thread, waited for for a while. Where others keep the processors busy, a later one: the signal had
+ * not been delivered when the first was made. */
 static int report_of(pid_t tid)
 {
     for (int round = 0; round < 5000; round++) {
         for (int r = 0; r < count; r++)
-            if (reports[r].stall.tid == tid)
+            if (reports[r].stall.tid == tid && reports[r].stall.ipi != RCU_NOTRACE_STALL_IPI_PENDING)
                 return r;
         sleep_ms(1);
     }
@@ -64,7 +65,8 @@ __attribute__((noinline, used)) void stalled_function(void)
 
             sigtimedwait(&urgent, NULL, &limit);
         } else if (how != SPINS) {
-            sleep_ms(2);
+            /* Long: it is to be asleep when it is looked at, on a busy machine too. */
+            sleep_ms(50);
         }
     __asm__ volatile("");
 }

@@ -203,12 +203,12 @@ static unsigned long count_nodes(void)
 static void empty(void)
 {
     struct cds_lfht_iter iterator;
-    struct node *node;
+    struct cds_lfht_node *node;
 
     rcu_read_lock_notrace();
-    cds_lfht_for_each_entry(table, &iterator, node, in_table) {
-        if (cds_lfht_del(table, &node->in_table) == 0)
-            call_rcu(&node->head, free_node);
+    cds_lfht_for_each(table, &iterator, node) {
+        if (cds_lfht_del(table, node) == 0)
+            call_rcu(&caa_container_of(node, struct node, in_table)->head, free_node);
     }
     rcu_read_unlock_notrace();
     CHECK(count_nodes() == 0);

@@ -525,10 +525,20 @@ uint64_t session_bytes(const struct session *session)
     for (uint64_t i = 0; i < chunks; i++) {
         struct rcutrace_chunk chunk;
 
-        if (pread(fd, &chunk, sizeof(chunk), (off_t)place_of(session, i)) == sizeof(chunk) &&
-            chunk.magic == RCUTRACE_CHUNK_MAGIC && chunk.image == process.image &&
-            chunk.state == RCUTRACE_IN_USE)
-            bytes += chunk.committed;
+        /* Whatever the header says: the file ends here, */
+        if (pread(fd, &chunk, sizeof(chunk), (off_t)place_of(session, i)) != sizeof(chunk))
+            break;
+        if (chunk.magic == RCUTRACE_CHUNK_MAGIC) {
+            if (chunk.image == process.image && chunk.state == RCUTRACE_IN_USE)
+                bytes += chunk.committed;
+        } else {
+            /* or has a hole, of any number of chunks. */
+            off_t data = lseek(fd, (off_t)place_of(session, i), SEEK_DATA);
+
+            if (data < 0)
+                break;
+            i = ((uint64_t)data - RCUTRACE_HEADER_SIZE) / session->chunk_size;
+        }
     }
     close_again(session, fd);
     return bytes;

@@ -3,10 +3,10 @@
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 build=$(realpath -- "${1:-build}")
-work=$build/sanitize
+suite=$(basename "$0" .sh)
+work=$build/sanitize/$suite
 mkdir -p "$work"
 unset LD_PRELOAD ${!RCU_NOTRACE_*} ${!RCUTRACE_*}
-suite=$(basename "$0" .sh)
 passed=0 failed=0 skipped=0
 flags="-std=gnu11 -O1 -g -fno-omit-frame-pointer -Wall -Wextra -Wpedantic -Werror"
 shared="-L$build -lrcu_notrace -Wl,-rpath,$build"

@@ -62,7 +62,7 @@ without_each() {
             count=0
             until ! run 120 "$work/without.program" || [ $((count += 1)) = 3 ]; do :; done
             [ $count -lt 3 ]
-            verdict "$compiler: without $file:$line, $text, there is a report" $?
+            verdict "$compiler: without $file:$line, $text, there is a report (run $((count < 3 ? count + 1 : 3)))" $?
         done
         cp "include/$file" "$mutant/$file"
     done

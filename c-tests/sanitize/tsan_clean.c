@@ -15,7 +15,9 @@ struct object {
 enum { GOOD = 0, POISON = -1, READERS = 3 };
 
 /* One for each way; replaced by a thread each. */
-enum { SYNCHRONIZE, EXPEDITED, CALL, FREE, POLL, CONDITIONAL, BARRIER, TRACE, TRACE_CALL, CHECKED, WAYS };
+enum { SYNCHRONIZE, EXPEDITED, CALL, FREE, POLL, CONDITIONAL, BARRIER, TRACE, TRACE_CALL, CHECKED, WAYS,
+    /* and for messages alone */
+    UNREGISTER, UNREGISTER_TRACE };
 static const char *const names[WAYS] = {"synchronize", "expedited", "call", "free", "poll", "conditional",
                                         "barrier", "trace", "trace call", "checked"};
 
@@ -32,7 +34,7 @@ static int rounds(void)
 
 static bool is_trace(int way)
 {
-    return way == TRACE || way == TRACE_CALL;
+    return way == TRACE || way == TRACE_CALL || way == UNREGISTER_TRACE;
 }
 
 static struct object *new_object(long value)
@@ -216,12 +218,18 @@ DEFINE_TRACE(fired, TP_PROTO(struct object *object, int n), TP_ARGS(object, n));
 DECLARE_TRACE_SYSCALL(faulted, TP_PROTO(int n), TP_ARGS(n));
 DEFINE_TRACE(faulted, TP_PROTO(int n), TP_ARGS(n));
 
+/* Counted without an order: what the probes read before it is for the grace periods to order. */
+static long times_told(long more)
+{
+    return atomic_fetch_add_explicit(&told, more, memory_order_relaxed);
+}
+
 static void on_fired(void *data, struct object *object, int n)
 {
     struct object *mine = data;
 
     CHECK(mine->value > GOOD && mine->value == mine->same && object->value == n);
-    told++;
+    times_told(1);
 }
 
 static void on_faulted(void *data, int n)
@@ -229,18 +237,20 @@ static void on_faulted(void *data, int n)
     struct object *mine = data;
 
     CHECK(mine->value > GOOD && mine->value == mine->same && n == 1);
-    told++;
+    times_told(1);
 }
 
-static void *firing(void *unused)
+/* One of them, or the other: a later section of either flavour would give an edge to what was read in the other's. */
+static void *firing(void *may_fault)
 {
     struct object here = {.value = 7};
 
-    while (!stop) {
-        trace_fired(&here, 7);
-        trace_faulted(1);
-    }
-    return unused;
+    while (!stop)
+        if (may_fault)
+            trace_faulted(1);
+        else
+            trace_fired(&here, 7);
+    return NULL;
 }
 
 static void probes_with_data_of_their_own_come_and_go(void)
@@ -250,20 +260,20 @@ static void probes_with_data_of_their_own_come_and_go(void)
     int seen = 0;
 
     for (int i = 0; i < READERS; i++)
-        threads[i] = start(firing, NULL);
+        threads[i] = start(firing, i % 2 ? &told : NULL);
     for (int i = 0; i < rounds() / 4; i++) {
         struct object *one = new_object(i + 1), *other = new_object(i + 1);
 
         CHECK(!register_trace_fired(on_fired, one));
         CHECK(!register_trace_prio_faulted(on_faulted, other, 3));
         /* It is called; how many times is the scheduler's affair. */
-        for (int j = 0; j < 1000 && told == before; j++)
+        for (int j = 0; j < 1000 && times_told(0) == before; j++)
             sleep_ms(1);
-        seen += told > before;
+        seen += times_told(0) > before;
         CHECK(!unregister_trace_fired(on_fired, one));
         CHECK(!unregister_trace_faulted(on_faulted, other));
         tracepoint_synchronize_unregister();
-        before = told;
+        before = times_told(0);
         discard(one);
         discard(other);
     }
@@ -366,6 +376,10 @@ static void message(int way)
         while (!poll_state_synchronize_rcu(cookie))
             sleep_ms(1);
         break;
+    case UNREGISTER:
+    case UNREGISTER_TRACE:
+        tracepoint_synchronize_unregister();
+        break;
     default:
         synchronize_rcu();
     }
@@ -381,7 +395,8 @@ static void message(int way)
 
 static void a_section_that_sees_what_came_after_a_grace_period_sees_what_came_before(void)
 {
-    static const int ways[] = {SYNCHRONIZE, EXPEDITED, CALL, POLL, BARRIER, CONDITIONAL, TRACE, TRACE_CALL};
+    static const int ways[] = {SYNCHRONIZE, EXPEDITED, CALL, POLL, BARRIER, CONDITIONAL,
+                               TRACE, TRACE_CALL, UNREGISTER, UNREGISTER_TRACE};
 
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
         message(ways[i]);

@@ -87,11 +87,22 @@ static void replace(int round)
     }
 }
 
+/* Until the readers have called the probe that there is now: surely if sites load their keys. That they are
+ * patched, valgrind may overlook. */
+static void await_probe(long before)
+{
+    const char *keys = getenv("RCU_NOTRACE_KEYS");
+
+    while (keys && !strcmp(keys, "load") && told == before)
+        sched_yield();
+}
+
 static int whole_program(void)
 {
     pthread_t threads[READERS];
     struct rcu_notrace_stats now;
     int one = 1, status;
+    long before = 0;
     pid_t child;
 
     CHECK(!rcu_notrace_start_worker());
@@ -103,10 +114,14 @@ static int whole_program(void)
             CHECK(!register_trace_fired(probe, &one));
         replace(i);
         if (i % 20 == 0) {
+            await_probe(before);
             CHECK(!unregister_trace_fired(probe, &one));
             tracepoint_synchronize_unregister();
+            before = told;
         }
     }
+    while (reads <= ROUNDS)
+        sched_yield();
     stop = true;
     for (int i = 0; i < READERS; i++)
         pthread_join(threads[i], NULL);
@@ -127,7 +142,7 @@ static int whole_program(void)
     printf("    %ld reads, %ld callbacks, %ld told, mode %s, %llu grace periods, %llu IPIs, %llu parks\n", (long)reads,
            (long)callbacks, (long)told, mode_names[rcu_notrace_get_ipi_mode()],
            (unsigned long long)now.grace_periods, (unsigned long long)now.ipis, (unsigned long long)now.parks);
-    CHECK(reads > ROUNDS && now.grace_periods > ROUNDS / 2);
+    CHECK(told == before && now.grace_periods > ROUNDS / 2);
     free(object);
     object = NULL;
     return 0;
