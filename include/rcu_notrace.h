@@ -485,8 +485,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * For a library that keeps the program from blocking, ignoring or taking over the IPI's signal, and so
  * has to tell the program of those that are its own (librcu_notrace_preload.so). Installs the library's
  * handler now, and not when the first IPI is sent; from then on that handler calls the hook for each
- * signal, in place of the handler that the program had before. is_ipi: an IPI was answered; a signal of
- * the program's may have merged with it. info, context: a handler's siginfo_t and ucontext_t. The hook
+ * signal, in place of the handler that the program had before. is_ipi: this is an IPI; a signal of the
+ * program's may have merged with it. info, context: a handler's siginfo_t and ucontext_t. The hook
  * runs in the signal handler, must keep errno, must return and must stay loaded. Returns the number of
  * the signal, or -1 if the handler cannot be installed here. NULL: changes nothing, returns the number.
  */

@@ -181,7 +181,8 @@ bool restore_info(siginfo_t *info)
 {
     bool ours = info->si_pid == (pid_t)sys_getpid();
 
-    if (info->si_errno == SENT_ON) {
+    if ((info->si_errno & ~0xffff) == SENT_ON) {
+        info->si_code = (int16_t)info->si_errno;
         info->si_errno = 0;
     } else if (ours && info->si_code == SI_QUEUE) {
         if (info->si_value.sival_ptr == &sent_by_pthread_kill) {
@@ -209,7 +210,8 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
     uint32_t process = sys_getpid(), thread = sys_gettid();
     long error;
 
-    if (is_ipi && of_a_thread && info.si_pid == (pid_t)process && !wants_ipis)
+    if (is_ipi && !wants_ipis &&
+        (of_a_thread ? info.si_pid == (pid_t)process : info.si_code == SI_USER && !info.si_pid))
         return;
     is_blocked = word_of(&((ucontext_t *)context)->uc_sigmask) & bit(stand_in);
     if (!is_blocked && ignores(&actions_of(process)->of_ipi_signal, ipi_signal))
@@ -217,7 +219,7 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
     if (BROKEN == SENDING_ON)
         return;
     info.si_signo = stand_in;
-    info.si_errno = SENT_ON;
+    mark_as_sent_on(&info);
     /* Whoever has it unblocked gets it: this thread, if it has. */
     if (of_a_thread || !is_blocked)
         error = sys_call(SYS_rt_tgsigqueueinfo, process, thread, stand_in, (long)&info, 0, 0);
@@ -225,7 +227,10 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
         error = sys_call(SYS_rt_sigqueueinfo, process, stand_in, (long)&info, 0, 0, 0);
     if (error) {
         without_info = true;
-        sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0);
+        if (of_a_thread || !is_blocked)
+            sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0);
+        else
+            sys_call(SYS_kill, process, stand_in, 0, 0, 0, 0);
     }
 }
 

@@ -649,37 +649,60 @@ static void *writes_later(void *unused)
 
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    sleep_ms(60);
+    /* The signal comes first; if it is lost, the scenario's time ends. */
+    while (!called)
+        sleep_ms(1);
+    sleep_ms(5);
     MUST(write(pipe_to_read[1], "x", 1) == 1);
     return unused;
+}
+
+/* Of this thread, of the process, and of the process by another one. */
+static void send_later_and_read(int way, pthread_t *me, bool writes)
+{
+    pthread_t later = 0, writer;
+    pid_t child = 0;
+    int result, status;
+    char byte;
+
+    if (way < 2) {
+        later = sent_later(way ? NULL : me);
+    } else {
+        child = fork();
+        MUST(child >= 0);
+        if (!child) {
+            sleep_ms(30);
+            _exit(kill(getppid(), it));
+        }
+    }
+    if (writes)
+        MUST(!pthread_create(&writer, NULL, writes_later, NULL));
+    do
+        result = (int)read(pipe_to_read[0], &byte, 1);
+    while (!writes && result < 0 && errno == EINTR && !called);
+    say("read: %d, %s", result, result < 0 ? strerror(errno) : "-");
+    say_handled("handled");
+    if (writes)
+        pthread_join(writer, NULL);
+    if (way < 2)
+        pthread_join(later, NULL);
+    else
+        while (waitpid(child, &status, 0) < 0)
+            MUST(errno == EINTR);
 }
 
 /* SA_RESTART is as the program has it. */
 static void interrupted_calls(void)
 {
-    pthread_t me = pthread_self(), later, writer;
-    char byte;
-    int result;
+    pthread_t me = pthread_self();
 
     MUST(!pipe(pipe_to_read));
-    for (int process = 0; process < 2; process++) {
+    reset();
+    for (int way = 0; way < 3; way++) {
         handle(0);
-        reset();
-        later = sent_later(process ? NULL : &me);
-        do
-            result = (int)read(pipe_to_read[0], &byte, 1);
-        while (result < 0 && errno == EINTR && !called);
-        say("read: %d, %s", result, strerror(errno));
-        say_handled("handled");
-        pthread_join(later, NULL);
+        send_later_and_read(way, &me, false);
         handle(SA_RESTART);
-        later = sent_later(process ? NULL : &me);
-        MUST(!pthread_create(&writer, NULL, writes_later, NULL));
-        result = (int)read(pipe_to_read[0], &byte, 1);
-        say("read: %d", result);
-        say_handled("handled");
-        pthread_join(later, NULL);
-        pthread_join(writer, NULL);
+        send_later_and_read(way, &me, true);
     }
 }
 

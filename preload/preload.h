@@ -104,8 +104,17 @@ int change_action(int signal, const struct sigaction *new, struct sigaction *old
 bool is_ignored(void);
 void let_be_ignored(bool ignored);
 
-/* In si_errno, which the kernel leaves zero, of what is sent on. */
-enum { SENT_ON = 0x52435521 };
+/* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the
+ * kernel lets only the first thread send its process what looks as if kill(2) had sent it, and no thread send another
+ * what looks as if tgkill(2) had. */
+enum { SENT_ON = 0x52430000 };
+
+static inline void mark_as_sent_on(siginfo_t *info)
+{
+    info->si_errno = SENT_ON | (uint16_t)info->si_code;
+    if (info->si_code >= 0 || info->si_code == SI_TKILL)
+        info->si_code = SI_QUEUE;
+}
 
 /* Makes what was received as the stand-in look as it was sent; false if it was sent as the stand-in itself. */
 bool restore_info(siginfo_t *info);

@@ -3,7 +3,7 @@
 
 PRELOAD := $(B)/preload/librcu_notrace_preload.so
 PRELOAD_SOURCES := $(addprefix preload/,actions.c signals.c masks.c images.c real.c)
-.PHONY: preload check-preload-library
+.PHONY: preload check-preload-library check-preload-library-long
 preload: $(PRELOAD)
 all: preload
 
@@ -31,6 +31,11 @@ $(B)/preload/broken_$(PRELOAD_BROKEN).so: $(PRELOAD_SOURCES) $(wildcard preload/
 
 check-preload-library: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B)
+# Storms at their full length, and what it costs.
+check-preload-library-long: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
+	$(Q)MAKE='$(MAKE)' preload/test.sh $(B) long
+check: check-preload-library
+check-long: check-preload-library-long
 # ---- programs ---------------------------------------------------------------------------------
 # Grace periods without end, in a program that knows nothing of them.
 $(B)/preload/librcu_notrace_storm.so: preload/storm.c $(HEADERS) $(LIBRARIES)

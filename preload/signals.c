@@ -144,11 +144,11 @@ static long send_to(uint32_t thread, int code, union sigval value)
     memset(&info, 0, sizeof(info));
     info.si_signo = stand_in;
     info.si_code = code;
-    info.si_errno = SENT_ON;
     info.si_pid = (pid_t)sys_getpid();
     info.si_uid = (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0, 0, 0);
     if (code == SI_QUEUE)
         info.si_value = value;
+    mark_as_sent_on(&info);
     if (!thread)
         return sys_call(SYS_rt_sigqueueinfo, info.si_pid, stand_in, (long)&info, 0, 0, 0);
     return sys_call(SYS_rt_tgsigqueueinfo, info.si_pid, thread, stand_in, (long)&info, 0, 0);
@@ -184,7 +184,7 @@ EXPORT int gsignal(int number)
 
 EXPORT int tgkill(pid_t process, pid_t thread, int number)
 {
-    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && 
+    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() &&
         thread > 0 && !send_to((uint32_t)thread, SI_TKILL, no_value))
         return 0;
     return real.tgkill(process, thread, number);

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # The tests of the preloaded library: a program that uses the IPI's signal in every way hears the same with it and
 # without, while IPIs arrive; threads answer IPIs under it, and not without; builds that lack a safeguard are noticed.
-#   test.sh BUILD-DIRECTORY
+#   test.sh BUILD-DIRECTORY [long]
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=$1
+length=${2:-}
 library=$PWD/$build/preload/librcu_notrace_preload.so
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
@@ -27,7 +28,16 @@ answers() { # library, mode, signal, options
     RCU_NOTRACE_IPI=$mode RCU_NOTRACE_SIGNAL=$signal LD_PRELOAD=$preload timeout 60 "$build/preload/answers" "$@"
 }
 
-# Twice the same, or it is no answer.
+# What the scenarios counted of this, together.
+sum() {
+    local number total=0
+    while read -r number; do
+        total=$((total + number))
+    done < <(sed -n "s/.* $1 \([0-9]*\),.*/\1/p" "$output/said")
+    echo "$total"
+}
+
+[ "$length" = long ] || export STORM_MS=500
 for signal in 23 10 39; do
     answers "" auto $signal >"$output/plain" 2>&1
     status=$?
@@ -38,8 +48,7 @@ for signal in 23 10 39; do
     fi
     for mode in auto signal; do
         answers "$library" $mode $signal -i >"$output/preloaded" 2>"$output/said"
-        ipis=$(sed -n 's/.* IPIs \([0-9]*\),.*/\1/p' "$output/said" | paste -sd+ | bc)
-        handled=$(sed -n 's/.* handler \([0-9]*\),.*/\1/p' "$output/said" | paste -sd+ | bc)
+        ipis=$(sum IPIs) handled=$(sum handler)
         lines=$(wc -l <"$output/plain")
         if ! diff "$output/plain" "$output/preloaded" >"$output/diff"; then
             not_ok "with signal $signal in mode $mode the program is told something else:"
@@ -52,7 +61,7 @@ for signal in 23 10 39; do
     done
 done
 
-LD_PRELOAD=$library timeout 120 "$build/preload/alive" >"$output/alive" 2>&1
+LD_PRELOAD=$library timeout 300 "$build/preload/alive" >"$output/alive" 2>&1
 status=$?
 cat "$output/alive"
 passed=$((passed + $(grep -c '^ok .*[^P]$' "$output/alive")))

@@ -139,7 +139,7 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
         reader.ipi.store(kind, SeqCst);
     }
     flavour.stats.ipis.fetch_add(1, Relaxed);
-    let answer = sys::tgkill(fork::process(), reader.tid.load(Relaxed), signal::number());
+    let answer = signal::send(reader.tid.load(Relaxed));
     widen!("ipi-order", 100);
     if broken!("ipi-order") {
         reader.ipi.store(kind, SeqCst);
@@ -157,7 +157,7 @@ pub fn send_to_thread(tid: i32) -> Result<(), i32> {
     if !signal::is_handled() {
         return Err(libc::EPERM);
     }
-    sys::tgkill(fork::process(), tid, signal::number())
+    signal::send(tid)
 }
 
 /// Whether the program has left our handler in its place.

@@ -13,6 +13,7 @@
 //! and whether an IPI was answered by it.
 
 use core::ffi::{c_int, c_void};
+use core::ptr;
 use core::sync::atomic::{
     fence, AtomicBool, AtomicI32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -20,6 +21,7 @@ use core::sync::atomic::{
 
 use crate::bug;
 use crate::flavour::{self, Flavour};
+use crate::fork;
 use crate::reader::{busy, ipi, Reader, Reporter};
 use crate::stall;
 use crate::sys::{self, futex::Lock, KernelSigaction};
@@ -127,6 +129,38 @@ fn tell(hook: usize, is_ipi: bool, info: *mut libc::siginfo_t, context: *mut c_v
     busy.store(before, Relaxed);
 }
 
+/// Its address is the value that IPIs bear where a hook is told of them.
+static IS_IPI: u8 = 0;
+
+/// Whether such a signal was refused: then an IPI is known by its request.
+static UNMARKED: AtomicBool = AtomicBool::new(false);
+
+/// Sends a thread of this process the signal.
+///
+/// A hook must know an IPI that comes late, to a thread whose request was answered meanwhile, from a signal of the
+/// program's: it would hand it on, and the program might die of it. So it bears a value, where that is not refused.
+pub fn send(tid: i32) -> Result<(), i32> {
+    let process = fork::process();
+    if HOOK.load(Relaxed) != 0 {
+        let mark = ptr::from_ref(&IS_IPI) as usize;
+        match sys::tgsigqueue(process, tid, number(), mark) {
+            Err(libc::EPERM | libc::ENOSYS | libc::EINVAL) => UNMARKED.store(true, SeqCst),
+            answer => return answer,
+        }
+    }
+    sys::tgkill(process, tid, number())
+}
+
+/// Whether this is an IPI that bears our value; then it looks as one without from here on.
+fn unmark(info: &mut sys::SentInfo) -> bool {
+    let is_marked = info.code == libc::SI_QUEUE && info.value == ptr::from_ref(&IS_IPI) as usize;
+    if is_marked {
+        info.code = libc::SI_TKILL;
+        info.value = 0;
+    }
+    is_marked
+}
+
 const SA_RESTORER: usize = 0x0400_0000;
 
 /// Installs the handler if it is not; false if that is refused.
@@ -192,6 +226,8 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if is_apart {
         return tell(hook, false, info, context);
     }
+    // SAFETY: what the kernel passed, as its structure is; nobody else looks at it meanwhile.
+    let is_marked = hook != 0 && unmark(unsafe { &mut *info.cast() });
     let mut is_ipi = false;
     for flavour in flavour::ALL {
         let reader = flavour.reader();
@@ -205,6 +241,9 @@ extern "C" fn on_ipi(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if hook == 0 {
         return chain(signal, info, context);
     }
+    // SAFETY: what the kernel passed. It was not apart; so this IPI's tgkill found no memory to say so.
+    let is_bare = is_ipi && unsafe { (*info).si_code == libc::SI_USER };
+    let is_ipi = is_marked || is_bare || (is_ipi && UNMARKED.load(SeqCst));
     tell(hook, is_ipi, info, context);
 }
 

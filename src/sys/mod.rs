@@ -54,6 +54,48 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) -> Result<(), i32> {
     }
 }
 
+/// What the kernel passes of a signal that a process has sent; its own structure is longer.
+#[repr(C, align(8))]
+pub struct SentInfo {
+    pub signal: i32,
+    pub errno: i32,
+    pub code: i32,
+    gap: i32,
+    pub pid: i32,
+    pub uid: u32,
+    pub value: usize,
+    rest: [usize; 12],
+}
+
+const _: () = assert!(size_of::<SentInfo>() == size_of::<libc::siginfo_t>());
+
+/// `rt_tgsigqueueinfo(2)` to a thread of this process: a signal that bears a value.
+pub fn tgsigqueue(pid: i32, tid: i32, signal: i32, value: usize) -> Result<(), i32> {
+    let info = SentInfo {
+        signal,
+        errno: 0,
+        code: libc::SI_QUEUE,
+        gap: 0,
+        pid,
+        uid: 0,
+        value,
+        rest: [0; 12],
+    };
+    let info = ptr::from_ref(&info) as usize;
+    // SAFETY: the kernel reads `info`, which is as long as its own.
+    let answer = unsafe {
+        arch::syscall6(
+            libc::SYS_rt_tgsigqueueinfo,
+            [pid as usize, tid as usize, signal as usize, info, 0, 0],
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(-answer as i32)
+    }
+}
+
 /// `getpid(2)`, asked of the kernel each time: right in a child of any kind of fork.
 #[inline(always)]
 pub fn getpid() -> i32 {
