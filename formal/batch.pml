@@ -18,7 +18,7 @@ bit asleep[CALLERS];
 byte periods;
 
 #define done(goal) (((seq - goal) & 255) < 128)
-#ifdef BROKEN_seq_snap
+#ifdef BROKEN_cookie
 #define SNAP 2
 #else
 #define SNAP 3
@@ -35,18 +35,29 @@ inline wake_all()
 
 inline run_grace_period()
 {
+#ifndef BROKEN_start_order
 	d_step { seq = seq + 1; periods++ };
+#endif
 	d_step {
 		i = 0;
 		do :: i < CALLERS -> in_sight[i] = updated[i]; i++ :: else -> break od;
 		i = 0
 	};
+#ifdef BROKEN_start_order
+	d_step { seq = seq + 1; periods++ };
+#endif
+#ifdef BROKEN_end_order
+	seq = seq + 1;
+#endif
 	d_step {
 		i = 0;
 		do :: i < CALLERS -> covered[i] = covered[i] | in_sight[i]; i++ :: else -> break od;
 		i = 0
-	};
+	}
+#ifndef BROKEN_end_order
+	;
 	seq = seq + 1
+#endif
 }
 
 proctype Caller(byte me)
@@ -63,7 +74,7 @@ proctype Caller(byte me)
 #endif
 	do
 	:: true ->
-#ifndef BROKEN_ended_late
+#ifndef BROKEN_leader_sleep_order
 		seen = ended;
 #endif
 		if
@@ -75,7 +86,7 @@ proctype Caller(byte me)
 		:: got ->
 			led = !done(goal);
 			if :: led -> run_grace_period() :: else fi;
-#ifdef BROKEN_ended_first
+#ifdef BROKEN_leader_end_order
 			ended++;
 			leader = 0;
 #else
@@ -89,7 +100,7 @@ proctype Caller(byte me)
 			fi;
 			if :: led -> break :: else fi
 		:: else ->
-#ifdef BROKEN_ended_late
+#ifdef BROKEN_leader_sleep_order
 			seen = ended;
 #endif
 #ifndef BROKEN_sleepers

@@ -39,7 +39,7 @@ inline wake()
 proctype Putter(byte item)
 {
 	byte seen, was;
-#ifdef BROKEN_wake_first
+#ifdef BROKEN_wake_order
 	wake();
 #endif
 	queued++;
@@ -60,7 +60,7 @@ exchange:
 		d_step { seen = head; head = item };
 		link[item] = seen
 	fi;
-#ifndef BROKEN_wake_first
+#ifndef BROKEN_wake_order
 	wake();
 #endif
 	returned[item] = 1
@@ -73,7 +73,7 @@ proctype Worker()
 	bit covers[HEADS + 1];
 	do
 	:: head != END ->
-#ifdef BROKEN_cookie_first
+#ifdef BROKEN_callback_cookie
 		atomic { i = 1; do :: i <= HEADS -> covers[i] = put[i]; i++ :: else -> break od; i = 0 };
 #endif
 		/* Chain::take, and the order turned round: Callbacks::collect. */
@@ -90,7 +90,7 @@ proctype Worker()
 		od;
 #ifndef BROKEN_callback_grace_period
 		/* A cookie, after the taking; then its grace period. */
-#ifndef BROKEN_cookie_first
+#ifndef BROKEN_callback_cookie
 		atomic { i = 1; do :: i <= HEADS -> covers[i] = put[i]; i++ :: else -> break od; i = 0 };
 #endif
 		atomic {
@@ -106,11 +106,11 @@ proctype Worker()
 			assert(first != NONE);
 			assert(old_ended[first]);
 			next = link[first];
-#ifdef BROKEN_done_first
+#ifdef BROKEN_done_order
 			done++;
 #endif
 			d_step { assert(called[first] == 0); called[first] = 1 };
-#ifndef BROKEN_done_first
+#ifndef BROKEN_done_order
 			/* DONE: after the callback has returned. */
 			done++;
 #endif
@@ -124,7 +124,7 @@ proctype Worker()
 		fi
 	:: head == END ->
 		/* Worker::rest. WAKE: it says that it sleeps, a full fence, then looks. */
-#ifdef BROKEN_rest_after_look
+#ifdef BROKEN_rest_order
 		if
 		:: head == END -> rest = SLEEPS; d_step { if :: rest == SLEEPS -> worker_asleep = 1 :: else fi }
 #else

@@ -32,12 +32,17 @@ while IFS='|' read -r name model when expected search flags; do
     case $search in
     safety) compile='-DSAFETY' run='' ;;
     ordered) compile='-DSAFETY -DNOREDUCE' run='' ;;
-    progress) compile='-DNP -DNFAIR=3' run='-l -f' ;;
+    progress) compile='-DNP -DNFAIR=3 -DNOREDUCE' run='-l -f' ;;
     esac
+    # Where a reclaimed read is asked for, a grace period or a report that never comes is no answer.
+    [ "$expected" = used ] && run=-E flags="$flags -DUSED"
+    # Most of what is broken is found sooner than an optimizing compiler is done.
+    optimize=-O1
+    [ "$expected" = pass ] || optimize=-O0
     begin=$(date +%s%N)
     # shellcheck disable=SC2086
     (cd "$directory" && spin -a $flags "$model" >spin.out 2>&1 &&
-        ${CC:-cc} -O1 -w $compile -DCOLLAPSE -DMEMLIM=12000 -o pan pan.c >cc.out 2>&1 &&
+        ${CC:-cc} "$optimize" -w $compile -DCOLLAPSE -DMEMLIM=12000 -o pan pan.c >cc.out 2>&1 &&
         timeout "${MODEL_SECONDS:-3600}" nice ./pan -m3000000 -n $run >pan.out 2>&1)
     took=$((($(date +%s%N) - begin) / 1000000))
     out=$directory/pan.out
@@ -59,6 +64,8 @@ while IFS='|' read -r name model when expected search flags; do
     case $expected:$verdict:$said in
     pass:pass:*) passed=$((passed + 1)) ;;
     fail:fail:*) passed=$((passed + 1)) ;;
+    used:fail:*'version>=reclaimed'*) passed=$((passed + 1)) ;;
+    cycle:fail:non-progress*) passed=$((passed + 1)) ;;
     *) failed=$((failed + 1)); echo "not ok model $name: $expected expected, $verdict found; see $directory" ;;
     esac
     [ -n "${KEEP:-}" ] || rm -f "$directory"/pan "$directory"/pan.[bchmpt]

@@ -14,8 +14,11 @@ bit sleeper, asleep, returned;
 proctype Reader()
 {
 	bit last;
+#ifdef BROKEN_report
+	false;
+#endif
 	/* finish() */
-#ifdef BROKEN_finish_unlocked
+#ifdef BROKEN_count_atomic
 	byte seen;
 	seen = open;
 	atomic { open = seen - 1; last = (open == 0 && sleeper) };
@@ -23,7 +26,7 @@ proctype Reader()
 	d_step { assert(open > 0); open--; last = (open == 0 && sleeper) };
 #endif
 	if
-#ifndef BROKEN_wake
+#ifndef BROKEN_report_wake
 	:: last -> asleep = 0
 #else
 	:: last
@@ -35,13 +38,23 @@ proctype Reader()
 proctype Waiter()
 {
 	byte seen;
+#ifdef BROKEN_sleep_order
+	bit early;
+#endif
 	do
 	:: open == 0 -> break
 	:: else ->
 		/* sleep() */
+#ifdef BROKEN_sleep_order
+		early = (open != 0);
+		d_step { seen = open; sleeper = 1 };
+		if
+		:: seen == 0 && !early
+#else
 		d_step { seen = open; sleeper = 1 };
 		if
 		:: seen == 0
+#endif
 		:: else ->
 #ifdef BROKEN_futex_compare
 			asleep = 1;

@@ -19,7 +19,7 @@ inline report(r) {
 	if
 	:: got == 0
 	:: else ->
-#ifdef BROKEN_request_taken_twice
+#ifdef BROKEN_report_exchange
 		d_step { locked(r); got = request[r] };
 		d_step { locked(r); request[r] = 0 };
 #else
@@ -66,13 +66,21 @@ inline join(r) {
 	if
 	:: (before != NEW && before != PARKED) || is_leaving[r]
 	:: else ->
+#ifdef BROKEN_join_claim
+		set_mark(r, JOINING);
+		slow = 1;
+#else
 		d_step { locked(r); slow = (mark[r] == before); if :: slow -> mark[r] = JOINING :: else fi };
+#endif
 		if
 		:: !slow
 		:: else ->
 			slow = 0;
-#ifndef BROKEN_join_uncounted
+#ifndef BROKEN_join_count
 			transient_enter(r);
+#endif
+#ifdef BROKEN_count_back_early
+			transient_exit(r);
 #endif
 			/* CHAIN: our claim of JOINING came before this look. NEWCOMER: a full fence. */
 			d_step { locked(r); slow = (link[r] == UNLINKED) };
@@ -87,7 +95,7 @@ inline join(r) {
 			:: else
 			fi;
 			/* JOIN: first the word, then the mark. */
-#ifdef BROKEN_join_mark_first
+#ifdef BROKEN_join_order
 			set_mark(r, REGISTERED);
 			set_settled(r, 1)
 #else
@@ -110,7 +118,7 @@ inline join(r) {
 inline lock_slow(r) {
 	own_nesting(r, depth_here);
 	/* PARK: our increment, a full fence, then the mark. */
-#ifndef BROKEN_lock_fence
+#ifndef BROKEN_park_reader_order
 	full_fence(r);
 #endif
 	own_mark(r, before);
@@ -121,7 +129,7 @@ inline lock_slow(r) {
 		:: depth_here == 1 ->
 			depth_here = 0;
 			/* FLAG-REQUEST: first the flag is cleared, then the request is taken. */
-#ifdef BROKEN_report_then_clear
+#ifdef BROKEN_flag_request_order
 			report(r);
 			set_settled(r, 1)
 #else
@@ -132,7 +140,9 @@ inline lock_slow(r) {
 		fi
 	:: else ->
 		d_step { before = 0; depth_here = 0 };
+#ifndef BROKEN_transient_count
 		transient_enter(r);
+#endif
 		/* Probation, and whether the exit hook could be armed: either way. */
 		if
 		:: MAY_JOIN(r) -> join(r)
@@ -142,7 +152,9 @@ inline lock_slow(r) {
 		fi;
 		own_mark(r, before);
 		if
+#ifndef BROKEN_count_back
 		:: before == REGISTERED -> before = 0; transient_exit(r)
+#endif
 		:: else -> before = 0
 		fi
 	fi
@@ -175,7 +187,9 @@ inline unlock(r) {
 		own(r);
 		if
 		:: x_nesting == 0 ->
+#ifndef USED
 			assert(owed[r] == 0 || request[r] != owed[r]);
+#endif
 			owed[r] = 0
 		:: else
 		fi
@@ -192,10 +206,14 @@ inline section(r) {
 
 /* Reader::park_itself */
 inline park_itself(r) {
+#ifndef BROKEN_park_itself_section
 	open_quietly(r);
+#endif
 	set_settled(r, 0);
 	d_step { locked(r); if :: mark[r] == REGISTERED -> mark[r] = PARKED :: else fi };
+#ifndef BROKEN_park_itself_section
 	close_quietly(r);
+#endif
 	unlock_slow(r)
 }
 
@@ -258,11 +276,13 @@ inline admit() {
 inline leave(r) {
 	is_leaving[r] = 1;
 	lock(r);
-#ifndef BROKEN_leave_uncounted
+#ifndef BROKEN_leave_count
 	transient_enter(r);
 #endif
 	d_step { locked(r); mark[r] = LEAVING };
+#ifndef BROKEN_leave_flag
 	set_settled(r, 0);
+#endif
 #ifndef BROKEN_exit_removal
 	d_step { !registry_lock -> locked(r); registry_lock = 1 };
 	admit();

@@ -68,10 +68,17 @@ bit in_ipi;
 inline life(r) {
 	LOCALS;
 	byte left = SECTIONS;
+#ifdef ENDLESS
+	/* Sections never cease. */
+	do
+	:: section(r)
+	od;
+#else
 	do
 	:: left > 0 -> left--; section(r)
 	:: else -> break
 	od;
+#endif
 #ifdef LEAVE
 	leave(r);
 	section(r);

@@ -56,6 +56,9 @@ inline withdraw(r) {
 			w_fresh = (request[r] == tag);
 			if :: w_fresh -> request[r] = 0 :: else fi
 		};
+#ifdef BROKEN_withdraw_exchange
+		w_fresh = 1;
+#endif
 		d_step { if :: w_fresh -> assert(holdouts > 0); holdouts-- :: else fi; w_fresh = 0 }
 	:: else
 	fi
@@ -72,7 +75,10 @@ inline look(r) {
 		waiter_reads_mark(r);
 		d_step { waiter_reads_word(r) };
 		if
+		/* BROKEN_outside: nobody is found outside, and what is sampled never ends. */
+#ifndef BROKEN_outside
 		:: w_nesting == 0 || w_mark != REGISTERED -> withdraw(r); w_look = QUIESCENT
+#endif
 		/* FLAG-REQUEST, REMOTE-FLAG */
 		:: w_nesting != 0 && w_mark == REGISTERED && asked[r] && !w_settled ->
 			w_look = HOLDOUT
@@ -105,10 +111,8 @@ inline try_park(r) {
 		if
 		:: w_look ->
 			/* PARK: the mark, a full fence, then the word. */
-#ifndef BROKEN_park_fence
 			waiter_fence();
-#endif
-#if defined(BROKEN_park_unflagged) || defined(BROKEN_park_recheck)
+#if defined(BROKEN_park_unflagged) || defined(BROKEN_park_waiter_order)
 			skip
 #else
 			d_step {
@@ -212,19 +216,34 @@ inline send(r, what) {
 	signalled[r] = 1
 }
 
+/*
+ * How long the library samples and flags is bounded by time, and time is not modelled: at chance where
+ * sections end by themselves, and a number of rounds where a grace period must end though sections never cease.
+ */
+#ifdef ENDLESS
+#define MAY_SAMPLE (samples > 0)
+#define SAMPLED samples--
+#else
+#define MAY_SAMPLE true
+#define SAMPLED skip
+#endif
+
 /* Flavour::settle_stragglers, of one reader */
 inline settle_straggler(r) {
+#ifdef ENDLESS
+	samples = ENDLESS;
+#endif
 	do
 	:: !straggler[r] -> break
 	/* Sampled. */
-	:: straggler[r] -> settle(r)
+	:: straggler[r] && MAY_SAMPLE -> SAMPLED; settle(r)
 	/* Flagged: in mode membarrier for ever, in mode auto for some rounds. */
-	:: straggler[r] -> flag_once(r)
+	:: straggler[r] && MAY_SAMPLE -> SAMPLED; flag_once(r)
 #if MODE == AUTO
 	/* Interrupted. */
 	:: straggler[r] ->
 		w_fresh2 = !asked[r];
-#ifdef BROKEN_flag_fresh
+#ifdef BROKEN_fresh_request
 		w_fresh2 = 0;
 #endif
 		ask(r);
@@ -275,7 +294,9 @@ wait:
 #ifndef BROKEN_transient_turn
 		current_side = 1 - w_side;
 #endif
+#ifndef BROKEN_transient_current_side
 		sides[w_side] == 0;
+#endif
 		w_side = 0
 	fi
 #else
@@ -299,14 +320,16 @@ inline grace_period() {
 	/* GP-START: the updates, a full fence, then the counts and the chain. */
 	current_version++;
 	waiter_fence();
+#ifndef BROKEN_request_tag
 	tag++;
-#ifdef BROKEN_newcomers_first
+#endif
+#ifdef BROKEN_newcomers_order
 	admit();
 #endif
 	transient_wait();
 	holdouts++;
 	d_step { !registry_lock -> registry_lock = 1 };
-#if !defined(BROKEN_newcomers) && !defined(BROKEN_newcomers_first)
+#if !defined(BROKEN_newcomers) && !defined(BROKEN_newcomers_order)
 	admit();
 #endif
 	d_step { EACH(forget_asked) };
@@ -341,8 +364,14 @@ proctype Waiter()
 {
 	byte taken, next, w_side, left = GPS;
 	bit w_fresh2;
+#ifdef ENDLESS
+	byte samples;
+#endif
 	do
 	:: left > 0 -> left--; grace_period()
 	:: else -> break
-	od
+	od;
+	/* What ends, for liveness. */
+progress:
+end:	false
 }
