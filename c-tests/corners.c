@@ -351,8 +351,12 @@ static void *register_late_key(void *unused)
 {
     struct rcu_notrace_stats before;
 
+    /* Nothing would take it out when it exits: it is not listed, and so never parked. */
     join_by_sections();
     before = stats();
+    pthread_join(start(wait_a_few_times, NULL), NULL);
+    if (stats().parks != before.parks)
+        return (void *)1;
     rcu_register_thread();
     /* Registered, it is parked when it stays idle. */
     pthread_join(start(wait_a_few_times, NULL), NULL);

@@ -98,6 +98,42 @@ static void children_of_a_busy_process_go_on_alone(void)
     print_stats();
 }
 
+static atomic_bool is_counted;
+
+static void *first_section_during_forks(void *unused)
+{
+    rcu_read_lock_notrace();
+    is_counted = true;
+    while (!stop)
+        sleep_ms(1);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+/* Its thread is not there, and so not waited for, nor found dead. */
+static void a_counted_section_of_another_thread_does_not_go_on_in_a_child(void)
+{
+    pthread_t thread = start(first_section_during_forks, NULL);
+
+    while (!is_counted)
+        sleep_ms(1);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+
+        if (!child) {
+            unsigned long long before = stats().transient_waits;
+
+            synchronize_rcu();
+            CHECK(stats().transient_waits == before && stats().died == 0);
+            go_on();
+            _exit(PASS);
+        }
+        expect_success(child);
+    }
+    stop = true;
+    pthread_join(thread, NULL);
+}
+
 static atomic_bool waited;
 
 static void *wait_in_child(void *unused)
@@ -314,12 +350,35 @@ static void *exits_inside(void *unused)
     return unused;
 }
 
+static atomic_bool is_inside;
+
+/* Not before a grace period waits for it. */
+static void *exits_when_it_is_asked(void *unused)
+{
+    unsigned long long before = stats().holdouts;
+
+    exits_inside(unused);
+    is_inside = true;
+    while (stats().holdouts == before)
+        sleep_ms(1);
+    return unused;
+}
+
 static void a_thread_that_exits_in_a_section_is_reported_and_ends_it(void)
 {
+    pthread_t thread;
+
     pthread_join(start(exits_inside, NULL), NULL);
     synchronize_rcu();
     pthread_join(start(exits_in_its_first_section, NULL), NULL);
     synchronize_rcu();
+    thread = start(exits_when_it_is_asked, NULL);
+    while (!is_inside)
+        sleep_ms(1);
+    synchronize_rcu();
+    pthread_join(thread, NULL);
+    /* Each left by itself; none was found dead, still counted. */
+    CHECK(stats().died == 0 && stats().holdouts > 0);
 }
 
 static void *dies_inside(void *unused)
@@ -383,6 +442,7 @@ int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
         SCENARIO(children_of_a_busy_process_go_on_alone),
+        SCENARIO(a_counted_section_of_another_thread_does_not_go_on_in_a_child),
         SCENARIO(a_section_around_fork_goes_on_in_both),
         SCENARIO(a_fork_behind_our_back_is_noticed),
         SCENARIO(spawned_programs_run_under_ipis),

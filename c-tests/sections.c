@@ -362,6 +362,59 @@ static void a_thousand_threads_in_sections_hold_up_a_grace_period(void)
     print_stats();
 }
 
+/* ---- first sections without a gap ---------------------------------------------------------------- */
+
+static atomic_ulong links;
+static atomic_bool chain_may_end;
+
+/* Each begins in the one before, and goes on until the next has begun; so some section is always counted. */
+static void *link_in_a_chain(void *unused)
+{
+    unsigned long mine;
+    pthread_t next;
+
+    rcu_read_lock_notrace();
+    mine = ++links;
+    if (!chain_may_end) {
+        next = start(link_in_a_chain, NULL);
+        while (links == mine)
+            sched_yield();
+        pthread_detach(next);
+    }
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static atomic_bool outlived;
+
+static void *waits_beside_a_chain(void *unused)
+{
+    synchronize_rcu();
+    outlived = true;
+    return unused;
+}
+
+static void first_sections_that_follow_each_other_without_a_gap_hold_up_nothing(void)
+{
+    unsigned long begin;
+    pthread_t waiter;
+    uint64_t end;
+
+    pthread_detach(start(link_in_a_chain, NULL));
+    while (links < 10)
+        sched_yield();
+    begin = links;
+    end = now_ns() + 3000000000ull;
+    waiter = start(waits_beside_a_chain, NULL);
+    /* A grace period needs the sections that were open, not those that came then. */
+    while (!outlived && (links < begin + 2000 || now_ns() < end))
+        sched_yield();
+    printf("    the grace period was over after %lu sections\n", links - begin);
+    CHECK(outlived);
+    chain_may_end = true;
+    pthread_join(waiter, NULL);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -376,6 +429,7 @@ int main(int argc, char **argv)
         SCENARIO(a_section_in_the_last_round_of_destructors_holds_up_a_grace_period),
         SCENARIO(an_idle_thread_is_parked_and_its_next_section_is_seen),
         SCENARIO(a_thousand_threads_in_sections_hold_up_a_grace_period),
+        SCENARIO(first_sections_that_follow_each_other_without_a_gap_hold_up_nothing),
     };
 
     return RUN_SCENARIOS("sections", list, argc, argv);

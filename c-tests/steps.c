@@ -460,6 +460,7 @@ static void a_grace_period_at_each_step_of_a_flagged_section(void)
 
 /* Of a thread that has just begun: its sections are counted. */
 static unsigned long first_place;
+static void (*first_act)(void);
 
 static void *first_section_in_steps(void *count)
 {
@@ -467,25 +468,45 @@ static void *first_section_in_steps(void *count)
     if (count)
         *(unsigned long *)count = count_places(section_in_steps);
     else
-        with(first_place, one_grace_period, section_in_steps);
+        with(first_place, first_act, section_in_steps);
     return NULL;
 }
 
-static void a_grace_period_at_each_step_of_a_first_section(void)
+static void go_through_first_sections(void (*act)(void))
 {
     unsigned long round, places;
     struct rcu_notrace_stats before = stats();
     uint64_t end = now_ns() + SECONDS * 1000000000ull;
 
     go_through_all(NULL, 0);
+    first_act = act;
     pthread_join(start(first_section_in_steps, &places), NULL);
     must_end(&waiter, "a grace period");
     for (round = 0; round < places && !early && (round < 10 || now_ns() < end); round++) {
         first_place = place_of(round, places);
         pthread_join(start(first_section_in_steps, NULL), NULL);
         must_end(&waiter, "a grace period");
+        /* What is counted still, though nobody is there, would be waited for. */
+        tell(&waiter, update);
+        must_end(&waiter, "the next grace period");
     }
     report("first", round, places, &before);
+}
+
+static void a_grace_period_at_each_step_of_a_first_section(void)
+{
+    go_through_first_sections(one_grace_period);
+}
+
+static void a_quick_section(void)
+{
+    quick_section();
+    met++;
+}
+
+static void a_handlers_section_at_each_step_of_a_first_section(void)
+{
+    go_through_first_sections(a_quick_section);
 }
 
 static void a_handlers_section_at_each_step(void)
@@ -836,6 +857,107 @@ static void a_worker_goes_to_sleep_at_each_step_of_call_rcu(void)
     report("call_rcu", round, count, &before);
 }
 
+/* Handlers of a thread that queues a callback queue theirs, at each instruction. */
+static struct rcu_head heads[2 * MOST_PLACES];
+static unsigned long heads_used;
+
+static void handler_queues(void)
+{
+    CHECK(heads_used < sizeof(heads) / sizeof(heads[0]));
+    call_rcu(&heads[heads_used++], count_call);
+}
+
+static void queue_and_let_the_worker_run(void)
+{
+    handler_queues();
+    met++;
+    tell(&waiter, rcu_barrier);
+    give(&waiter, PATIENCE_US);
+}
+
+/* A thread that loses all its attempts to others cuts the chain for a moment: what is behind the cut is not lost. */
+static void handlers_callbacks_at_all_steps_of_call_rcu(void)
+{
+    unsigned long round, count, expected = 0;
+    struct rcu_notrace_stats before = stats();
+    uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
+
+    catch_traps();
+    start_helpers();
+    CHECK(rcu_notrace_start_worker() == 0);
+    at_each = handler_queues;
+    count = count_places(queues);
+    for (round = 0;; round++) {
+        expected += heads_used + 1;
+        for (int i = 0; i < 5000 && called < expected; i++)
+            usleep(100);
+        if (called != expected)
+            fail("%lu callbacks queued, %lu called (place %lu)", expected, called, target);
+        must_end(&waiter, "rcu_barrier()");
+        if (round == count || (round >= 10 && now_ns() > end))
+            break;
+        heads_used = 0;
+        with(place_of(round, count), queue_and_let_the_worker_run, queues);
+    }
+    at_each = NULL;
+    report("call_rcu", round, count, &before);
+}
+
+/* What one thread queues is called in that order, what its handlers queue included. */
+static struct rcu_head in_a_handler, after_it;
+static atomic_ulong call_of_the_handlers, call_after_it;
+
+static void note_handlers(struct rcu_head *unused)
+{
+    (void)unused;
+    call_of_the_handlers = ++called;
+}
+
+static void note_after_it(struct rcu_head *unused)
+{
+    (void)unused;
+    call_after_it = ++called;
+}
+
+static void handler_queues_one(void)
+{
+    met++;
+    call_rcu(&in_a_handler, note_handlers);
+}
+
+static void *queues_its_first(void *count)
+{
+    if (count) {
+        *(unsigned long *)count = count_places(queues);
+        return NULL;
+    }
+    if (with(first_place, handler_queues_one, queues))
+        call_rcu(&after_it, note_after_it);
+    return NULL;
+}
+
+static void a_handlers_callback_at_each_step_of_a_first_call_rcu(void)
+{
+    unsigned long round, places;
+    struct rcu_notrace_stats before = stats();
+    uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
+
+    catch_traps();
+    CHECK(rcu_notrace_start_worker() == 0);
+    pthread_join(start(queues_its_first, &places), NULL);
+    rcu_barrier();
+    for (round = 0; round < places && (round < 10 || now_ns() < end); round++) {
+        called = call_of_the_handlers = call_after_it = 0;
+        first_place = place_of(round, places);
+        pthread_join(start(queues_its_first, NULL), NULL);
+        rcu_barrier();
+        CHECK(called > 0);
+        if (call_of_the_handlers > call_after_it)
+            fail("the handler's callback was called after a later one of its thread (place %lu)", first_place);
+    }
+    report("first call_rcu", round, places, &before);
+}
+
 struct retiring {
     struct rcu_head head;
     atomic_uint *object;
@@ -914,6 +1036,7 @@ int main(int argc, char **argv)
         SCENARIO(a_grace_period_at_each_step_of_a_first_section),
         SCENARIO(a_handlers_section_at_each_step),
         SCENARIO(handlers_sections_at_all_steps),
+        SCENARIO(a_handlers_section_at_each_step_of_a_first_section),
         SCENARIO(a_handler_that_is_parked_in_between),
         SCENARIO(a_section_at_each_step_of_a_grace_period),
         SCENARIO(the_end_of_a_section_at_each_step_of_a_grace_period),
@@ -922,6 +1045,8 @@ int main(int argc, char **argv)
         SCENARIO(the_leaders_end_at_each_step_of_another_caller),
         SCENARIO(a_cookie_at_each_step_of_a_grace_period),
         SCENARIO(a_worker_goes_to_sleep_at_each_step_of_call_rcu),
+        SCENARIO(handlers_callbacks_at_all_steps_of_call_rcu),
+        SCENARIO(a_handlers_callback_at_each_step_of_a_first_call_rcu),
         SCENARIO(callbacks_beside_grace_periods),
     };
 

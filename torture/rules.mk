@@ -37,8 +37,8 @@ check-torture: $(TORTURE_BINARIES)
 check-torture-long: $(TORTURE_BINARIES)
 	$(Q)torture/run.sh $(B)/torture long
 
-# Builds that lack one safeguard each: which torture finds which, and how fast.
-torture-broken: $(B)/torture/rcutorture.shared
+# Without one safeguard at a time: which of them torture misses, and how fast.
+torture-broken: $(B)/torture/rcutorture.shared $(BREAKABLE)
 	$(Q)torture/broken.sh $(B)
 
 check: check-torture
