@@ -70,16 +70,23 @@ pub fn check() {
         if witness.load(Relaxed) == 0 && !broken!("fork-witness") {
             start_over_unannounced(witness);
         }
-    } else if is_forking() {
-        // A handler of somebody's, which runs before ours in the child.
-        in_child();
     } else if !is_our_process() {
-        // Starting over in a child of vfork would make its parent forget its readers.
-        bug::die(&[
-            b"a child of vfork, _Fork or clone waits for RCU, and the kernel does not say which it is ",
-            b"(no memory for that, or madvise(2) is refused); fork() would do",
-        ]);
+        start_over_unwitnessed();
     }
+}
+
+#[cold]
+#[inline(never)]
+fn start_over_unwitnessed() {
+    if busy::of_this_thread().load(Relaxed) & busy::FORKING != 0 {
+        // In a handler of somebody's, which runs before ours in the child of fork().
+        return in_child();
+    }
+    // Starting over in a child of vfork would make its parent forget its readers.
+    bug::die(&[
+        b"a child of vfork, _Fork or clone waits for RCU, and the kernel does not say which it is ",
+        b"(no memory for that, or madvise(2) is refused); fork() would do",
+    ]);
 }
 
 #[cold]
@@ -119,11 +126,6 @@ extern "C" fn parent() {
         flavour.callbacks.release(flavour);
     }
     tracepoint::release();
-}
-
-/// Whether this is the child of a fork that this thread was told of.
-fn is_forking() -> bool {
-    busy::of_this_thread().load(Relaxed) & busy::FORKING != 0 && !is_our_process()
 }
 
 extern "C" fn announced() {

@@ -122,7 +122,7 @@ pub fn status(tid: i32) -> Option<Status> {
 /// Whether a /proc that lists this thread lists no such other. Not being told is no answer: a process may be
 /// out of descriptors.
 pub fn lacks(tid: i32) -> bool {
-    each_line(tid, b"status", |_| {}) == Err(libc::ENOENT) && status(sys::gettid()).is_some()
+    open(tid, b"status").err() == Some(libc::ENOENT) && status(sys::gettid()).is_some()
 }
 
 /// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.
@@ -135,9 +135,9 @@ pub fn first_line(tid: i32, name: &[u8]) -> Option<Short> {
     first
 }
 
-/// Shows each line of that file, cut off where it is too long (a list of groups may be). An error
-/// if the file cannot be opened.
-fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), i32> {
+/// That file.
+#[inline(never)]
+fn open(tid: i32, name: &[u8]) -> Result<File, i32> {
     let mut path = [0u8; 64];
     let decimal = Decimal::new(tid as u64);
     let parts = [b"/proc/self/task/".as_slice(), decimal.text(), b"/", name];
@@ -146,7 +146,13 @@ fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), 
     for (place, byte) in path.iter_mut().take(63).zip(text) {
         *place = *byte;
     }
-    let file = File::open(&path)?;
+    File::open(&path)
+}
+
+/// Shows each line of that file, cut off where it is too long (a list of groups may be). An error
+/// if the file cannot be opened.
+fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), i32> {
+    let file = open(tid, name)?;
     let mut piece = [0; 256];
     let mut line = Short::new();
     loop {

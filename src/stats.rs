@@ -34,9 +34,14 @@ macro_rules! counters {
 
         impl rcu_notrace_stats {
             fn each(&self, mut visit: impl FnMut(&str, u64)) {
-                $(visit(stringify!($name), self.$name);)*
-                visit("callbacks_queued", self.callbacks_queued);
-                visit("callbacks_run", self.callbacks_run);
+                let all = [
+                    $((stringify!($name), self.$name),)*
+                    ("callbacks_queued", self.callbacks_queued),
+                    ("callbacks_run", self.callbacks_run),
+                ];
+                for (name, value) in all {
+                    visit(name, value);
+                }
             }
         }
     };
