@@ -99,6 +99,8 @@ normalised() {
 excused() {
     local name=$1 attempt
     [ -s plain/out/verdicts ] && [ -s traced/out/verdicts ] || return 1
+    # One that has no verdict at all, for its process has crashed, is not excused.
+    cmp -s <(cut -d' ' -f1 plain/out/verdicts) <(cut -d' ' -f1 traced/out/verdicts) || return 1
     cp plain/out/verdicts heard
     for attempt in 1 2 3; do
         comm -13 <(sort heard) <(sort traced/out/verdicts) > odd
@@ -425,22 +427,28 @@ python_suites() { # SUITES PREFIX...
     shift
     "$@" /usr/bin/python3 -m test -j2 --timeout 500 --tempdir "$work/out" --junit-xml "$work/verdicts.xml" $suites
 }
-# Tests that cannot be the same, in all modes; those whose verdicts differ must be among them.
+# Tests that cannot be the same: their verdicts are not compared. All others are, one by one.
 left_alone() {
     cat << 'END2'
-left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: wants three open descriptors; 200 is the recorder's
-left alone: test.test_signal.ItimerTest.test_itimer_real: wants pause() to end by its own signal; in mode signal an IPI ends it
+left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: no descriptor but its own may be open; 200 is the recorder's
+left alone: test.test_subprocess.POSIXProcessTestCase.test_swap_std_fds_with_one_closed: leaves 0, 1 or 2 closed, where the recorder's next file comes
+left alone: test.test_signal.ItimerTest.test_itimer_real: pause() may end by no signal but its own; in mode signal IPIs end it
 END2
 }
 normalise_suites() {
-    /usr/bin/python3 - "$work/verdicts.xml" > verdicts << 'END2'
+    /usr/bin/python3 - "$work/verdicts.xml" <(left_alone) > verdicts << 'END2'
 import sys
 import xml.etree.ElementTree as tree
+left_alone = {line.split(': ')[1] for line in open(sys.argv[2])}
 for case in sorted(tree.parse(sys.argv[1]).iter('testcase'), key=lambda case: case.get('name')):
-    print(case.get('name'), case.get('status'), case.get('result'), *(part.tag for part in case))
+    if case.get('name') not in left_alone:
+        parts = {part.tag for part in case} - {'system-out', 'system-err'}
+        print(case.get('name'), case.get('status'), case.get('result'), *sorted(parts))
 END2
     rm -rf out stdout stderr && mkdir out && mv verdicts out/ && touch stdout stderr
     rm -f "$work/verdicts.xml"
+    # 2 is a verdict of some test, which is compared; all else is not.
+    [ "$(cat status)" != 2 ] || echo 0 > status
     # What a crash of a test's process looks like.
     [ -s out/verdicts ] || echo 'no verdicts' > stdout
 }
@@ -467,7 +475,7 @@ wants nginx && make_site
 [ -n "$postgres_bin" ] && wants postgres && make_database
 
 limit+=([python_threads]=900 [python_processes]=900 [stress_ng]=300 [postgres]=300)
-pause_us+=([python_threads]=200 [python_processes]=200 [postgres]=100 [make]=100 [stress_ng]=50)
+pause_us+=([python_threads]=200 [python_processes]=2000 [postgres]=100 [make]=100 [stress_ng]=50)
 test_program bash bash:bash
 test_program git_log git:git
 test_program gcc gcc:gcc
@@ -493,6 +501,7 @@ test_program gdb gdb:gdb gcc:gcc
 if /usr/bin/python3 -c 'import test.test_threading' 2> /dev/null; then
     test_program python_threads /usr/bin/python3:python3
     test_program python_processes /usr/bin/python3:python3
+    wants python_threads && left_alone
 elif wants python_threads || wants python_processes; then
     echo 'ok programs: python_threads, python_processes # SKIP: no test suite here: apt-get install libpython3.11-testsuite'
     skipped=$((skipped + 2))
