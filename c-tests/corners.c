@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <dlfcn.h>
+#include <sys/mman.h>
 
 static void section(void)
 {
@@ -205,6 +206,57 @@ static void the_stack_of_a_thread_that_died_unseen_may_be_used_again(void)
         pthread_join(thread, NULL);
         synchronize_rcu();
     }
+}
+
+static void *stays_registered(void *unused)
+{
+    rcu_register_thread();
+    inside = true;
+    while (!ended)
+        sleep_ms(1);
+    return unused;
+}
+
+static void *registers_and_waits(void *unused)
+{
+    rcu_register_thread();
+    synchronize_rcu();
+    return unused;
+}
+
+static void on_this_stack(void *stack, void *(*run)(void *))
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, stack, 1 << 20);
+    CHECK(!pthread_create(&thread, &attributes, run, NULL));
+    pthread_join(thread, NULL);
+}
+
+/* One block is listed twice then, unless its first entry happens to be the first of all. */
+static void and_may_go_with_the_thread_that_used_it_again(void)
+{
+    pthread_t first = start(stays_registered, NULL);
+
+    while (!inside)
+        ;
+    synchronize_rcu();
+    for (int i = 0; i < 3; i++) {
+        void *stack = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        CHECK(stack != MAP_FAILED);
+        on_this_stack(stack, dies_unseen);
+        synchronize_rcu();
+        on_this_stack(stack, registers_and_waits);
+        munmap(stack, 1 << 20);
+        /* Whoever is listed still is looked at. */
+        for (int j = 0; j < 12; j++)
+            synchronize_rcu();
+    }
+    ended = true;
+    pthread_join(first, NULL);
 }
 
 /* ---- the exit hook is traced ------------------------------------------------------------------ */
@@ -446,6 +498,7 @@ int main(int argc, char **argv)
         SCENARIO(unregistering_in_a_late_destructor_leaves_nothing_behind),
         SCENARIO(a_first_section_in_libcs_last_clean_up_leaves_nothing_behind),
         SCENARIO(the_stack_of_a_thread_that_died_unseen_may_be_used_again),
+        SCENARIO(and_may_go_with_the_thread_that_used_it_again),
         SCENARIO(a_traced_pthread_setspecific_does_not_recurse),
         SCENARIO(an_ipi_that_merged_into_anothers_signal_is_answered),
         SCENARIO(a_signal_of_the_program_that_merged_into_an_ipi_reaches_its_handler),

@@ -126,6 +126,7 @@ static void check_alive(const atomic_uint *seen)
 
 struct helper {
     pthread_t thread;
+    bool exists;
     _Atomic(void (*)(void)) work;
     atomic_ulong asked, done;
 };
@@ -145,8 +146,13 @@ static void *help(void *argument)
     return NULL;
 }
 
+/* It exists from its first work on: one that has none would keep the others from their processors. */
 static void tell(struct helper *h, void (*work)(void))
 {
+    if (!h->exists) {
+        h->exists = true;
+        h->thread = start(help, h);
+    }
     h->work = work;
     h->asked++;
 }
@@ -177,17 +183,6 @@ static void must_end(struct helper *h, const char *what)
 }
 
 static struct helper waiter, other;
-
-static void start_helpers(void)
-{
-    static bool started;
-
-    if (started)
-        return;
-    started = true;
-    waiter.thread = start(help, &waiter);
-    other.thread = start(help, &other);
-}
 
 static bool expedited;
 
@@ -407,7 +402,6 @@ static void go_through_all(const struct reading *list, size_t count)
     catch_traps();
     for (int i = 0; i < OBJECTS; i++)
         objects[i] = ALIVE;
-    start_helpers();
     for (size_t i = 0; i < count; i++)
         go_through(&list[i]);
 }
@@ -460,25 +454,26 @@ static void a_grace_period_at_each_step_of_a_flagged_section(void)
 
 /* Of a thread that has just begun: its sections are counted. */
 static unsigned long first_place;
-static void (*first_act)(void);
+static void (*first_act)(void), (*first_run)(void);
 
 static void *first_section_in_steps(void *count)
 {
     INLINED();
     if (count)
-        *(unsigned long *)count = count_places(section_in_steps);
+        *(unsigned long *)count = count_places(first_run);
     else
-        with(first_place, first_act, section_in_steps);
+        with(first_place, first_act, first_run);
     return NULL;
 }
 
-static void go_through_first_sections(void (*act)(void))
+static void go_through_first_sections(void (*run)(void), void (*act)(void))
 {
     unsigned long round, places;
     struct rcu_notrace_stats before = stats();
-    uint64_t end = now_ns() + SECONDS * 1000000000ull;
+    uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
 
     go_through_all(NULL, 0);
+    first_run = run;
     first_act = act;
     pthread_join(start(first_section_in_steps, &places), NULL);
     must_end(&waiter, "a grace period");
@@ -491,11 +486,13 @@ static void go_through_first_sections(void (*act)(void))
         must_end(&waiter, "the next grace period");
     }
     report("first", round, places, &before);
+    /* Nobody's count was left behind. */
+    CHECK(stats().died == 0);
 }
 
 static void a_grace_period_at_each_step_of_a_first_section(void)
 {
-    go_through_first_sections(one_grace_period);
+    go_through_first_sections(section_in_steps, one_grace_period);
 }
 
 static void a_quick_section(void)
@@ -504,9 +501,26 @@ static void a_quick_section(void)
     met++;
 }
 
+static void lock_in_steps(void)
+{
+    STEPS_ON();
+    lock_it();
+    STEPS_OFF();
+    unlock_it();
+}
+
+static void unlock_in_steps(void)
+{
+    lock_it();
+    STEPS_ON();
+    unlock_it();
+    STEPS_OFF();
+}
+
 static void a_handlers_section_at_each_step_of_a_first_section(void)
 {
-    go_through_first_sections(a_quick_section);
+    go_through_first_sections(unlock_in_steps, a_quick_section);
+    go_through_first_sections(lock_in_steps, a_quick_section);
 }
 
 static void a_handlers_section_at_each_step(void)
@@ -711,7 +725,6 @@ static void go_through_waitings(const struct waiting *list, size_t count)
     catch_traps();
     for (int i = 0; i < OBJECTS; i++)
         objects[i] = ALIVE;
-    start_helpers();
     for (size_t i = 0; i < count; i++)
         go_through_waiting(&list[i]);
 }
@@ -857,6 +870,27 @@ static void a_worker_goes_to_sleep_at_each_step_of_call_rcu(void)
     report("call_rcu", round, count, &before);
 }
 
+/* How the worker goes to sleep takes some naps: callbacks come at all moments of it. */
+static void a_callback_at_any_moment_of_the_workers_way_to_sleep(void)
+{
+    unsigned long slept = 0, rounds = 0;
+    uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    while (rounds < 20 || now_ns() < end) {
+        /* From the last round's end on; ten naps are 10 ms and a little. */
+        usleep((useconds_t)(rounds * 1777 % 25000));
+        call_rcu(&head, count_call);
+        rounds++;
+        for (int i = 0; i < 5000 && called < rounds; i++)
+            sleep_ms(1);
+        if (called < rounds)
+            fail("nobody woke the worker (callback %lu)", rounds);
+        slept++;
+    }
+    printf("    callbacks %lu\n", slept);
+}
+
 /* Handlers of a thread that queues a callback queue theirs, at each instruction. */
 static struct rcu_head heads[2 * MOST_PLACES];
 static unsigned long heads_used;
@@ -883,7 +917,6 @@ static void handlers_callbacks_at_all_steps_of_call_rcu(void)
     uint64_t end = now_ns() + 2 * SECONDS * 1000000000ull;
 
     catch_traps();
-    start_helpers();
     CHECK(rcu_notrace_start_worker() == 0);
     at_each = handler_queues;
     count = count_places(queues);
@@ -1000,7 +1033,6 @@ static void callbacks_beside_grace_periods(void)
 
     for (int i = 0; i < OBJECTS; i++)
         objects[i] = ALIVE;
-    start_helpers();
     CHECK(rcu_notrace_start_worker() == 0);
     tell(&other, read_on);
     tell(&waiter, wait_on);
@@ -1025,6 +1057,50 @@ static void callbacks_beside_grace_periods(void)
     CHECK(called == queued && met > 10 && early == 0);
 }
 
+/* ---- signals ---------------------------------------------------------------------------------------- */
+
+static atomic_ulong ours, strays;
+
+static void count_signals(int is_ipi, void *info, void *context)
+{
+    (void)info;
+    (void)context;
+    *(is_ipi ? &ours : &strays) += 1;
+}
+
+static void *spins_registered(void *unused)
+{
+    rcu_register_thread();
+    has_begun = true;
+    while (!wait_has_ended)
+        ;
+    return unused;
+}
+
+/* Nobody else sends that signal: each is known for an IPI when it comes, a thread's first one too. */
+static void each_threads_first_ipi_is_known_for_one(void)
+{
+    enum { THREADS = 300 };
+
+    if (rcu_notrace_get_ipi_mode() != RCU_NOTRACE_IPI_SIGNAL)
+        skip("IPIs are rare in this mode");
+    CHECK(rcu_notrace_set_signal_hook(count_signals) > 0);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_t thread;
+
+        has_begun = wait_has_ended = false;
+        thread = start(spins_registered, NULL);
+        while (!has_begun)
+            ;
+        synchronize_rcu();
+        wait_has_ended = true;
+        pthread_join(thread, NULL);
+    }
+    printf("    signals %lu, strays %lu\n", ours + strays, strays);
+    /* One that comes late may find that it was taken back, and another sent. */
+    CHECK(ours > THREADS / 2 && strays <= THREADS / 10);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -1045,9 +1121,11 @@ int main(int argc, char **argv)
         SCENARIO(the_leaders_end_at_each_step_of_another_caller),
         SCENARIO(a_cookie_at_each_step_of_a_grace_period),
         SCENARIO(a_worker_goes_to_sleep_at_each_step_of_call_rcu),
+        SCENARIO(a_callback_at_any_moment_of_the_workers_way_to_sleep),
         SCENARIO(handlers_callbacks_at_all_steps_of_call_rcu),
         SCENARIO(a_handlers_callback_at_each_step_of_a_first_call_rcu),
         SCENARIO(callbacks_beside_grace_periods),
+        SCENARIO(each_threads_first_ipi_is_known_for_one),
     };
 
     return RUN_SCENARIOS("steps", list, argc, argv);

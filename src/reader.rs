@@ -329,7 +329,6 @@ impl Reader {
         // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
         // its birth (JOIN; partner: `Flavour::look`). Until then waiters pass it over: its
         // open section is younger than any grace period that finds it here (docs/PROOF.md).
-        widen!("join-report", 400);
         self.word.clear_flag();
         self.mark.store(mark::REGISTERED, Release);
         // JOIN-REPORT: a waiter that saw us REGISTERED before we were parked may have asked since,

@@ -96,7 +96,9 @@ impl Worker {
     /// Rests, unless there is something to do.
     fn rest(&self, flavour: &Flavour, how: u32) {
         let too_early = broken!("rest-order") && flavour.callbacks.is_idle();
-        widen!("rest-order", 5000);
+        if how == rest::SLEEPS {
+            widen!("rest-order", 5000);
+        }
         // WAKE: partner of `Callbacks::wake`.
         self.rest.0.store(how, SeqCst);
         if how == rest::NAPS && !flavour.callbacks.are_awaited() {

@@ -265,7 +265,6 @@ fn answer(reader: &Reader, flavour: &Flavour, may_park: bool) {
     }
     reader.report(flavour, Reporter::Handler);
     if may_park {
-        widen!("join-report", 60);
         reader.park_itself(flavour);
     }
 }
