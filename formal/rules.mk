@@ -8,3 +8,4 @@ check: check-models
 
 models:
 	$(Q)formal/check.sh long $(B)/models
+check-long: models

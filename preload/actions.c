@@ -8,6 +8,7 @@
 #include "real.h"
 #include "../tracers/sys.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <rcu_notrace.h>
@@ -343,6 +344,15 @@ static int stand_in_for(int signal)
     return signal == SIGSTKFLT ? SIGPWR : SIGSTKFLT;
 }
 
+static bool is_the_librarys(void (*handler)(int, siginfo_t *, void *))
+{
+    Dl_info its, the_librarys;
+
+    return dladdr((void *)(uintptr_t)handler, &its) &&
+           dladdr((void *)(uintptr_t)rcu_notrace_set_signal_hook, &the_librarys) &&
+           its.dli_fbase == the_librarys.dli_fbase;
+}
+
 static struct action taken_over(int signal)
 {
     struct action action;
@@ -350,6 +360,9 @@ static struct action taken_over(int signal)
 
     kernel_action(signal, NULL, &now);
     memset(&action, 0, sizeof(action));
+    /* A constructor that ran before has waited for a grace period; as if nothing had been there before that. */
+    if (is_the_librarys(now.handler))
+        return action;
     action.handler_of_three = now.handler;
     action.flags = now.flags;
     action.mask = now.mask;
