@@ -38,12 +38,11 @@ if [ $# -gt 0 ]; then
 else
     reading="sections grace_periods life corners bad_use storm litmus"
     above="callbacks flavours polled stall unreachable"
-    # What is hostile to a process, and masses of whatever there is.
-    hostile="faults hostile"
-    run auto "" $reading $above boost urcu events tracepoints steps $hostile crowd
+    # The last ones: refused calls, what is hostile to a process, masses of whatever there is.
+    run auto "" $reading $above boost urcu events tracepoints steps faults hostile crowd
     run auto .static $reading
     run auto .portable $reading callbacks flavours polled
-    run signal "" $reading $above $hostile
+    run signal "" $reading $above hostile
     run signal .portable $reading
     run membarrier "" $reading
 fi

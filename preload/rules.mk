@@ -31,7 +31,7 @@ $(B)/preload/broken_$(PRELOAD_BROKEN).so: $(PRELOAD_SOURCES) $(wildcard preload/
 
 check-preload-library: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B)
-# Storms at their full length, and what it costs.
+# Other signals, storms at their full length, builds without a safeguard.
 check-preload-library-long: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B) long
 check: check-preload-library
