@@ -42,4 +42,4 @@ torture-broken: $(B)/torture/rcutorture.shared $(BREAKABLE)
 	$(Q)torture/broken.sh $(B)
 
 check: check-torture
-check-long: check-torture-long
+check-long: check-torture-long torture-broken
