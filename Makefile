@@ -2,8 +2,8 @@
 # parts of them: tracers rcutrace preload tests check-headers check-rust check-c check-usdt check-tracers
 # check-record check-broken check-torture check-models check-preload-library check-sanitizers; of check-long:
 # check-broken-long check-faults-long check-torture-long torture-broken check-sanitizers-long
-# check-preload-library-long check-preload models;
-# alone: bench-tracers check-miri fuzz fuzz-tracers.
+# check-preload-library-long check-preload check-miri models;
+# alone: bench-tracers fuzz fuzz-tracers.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR CMD V=1.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

@@ -10,3 +10,5 @@ fuzz:
 	$(Q)PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib hostile
 	$(Q)PROPTEST_CASES=$(CASES) $(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace \
 		--test robustness
+
+check-long: check-miri
