@@ -1204,6 +1204,9 @@ static void check_child(bool whole)
 static void children_of_fork_find_nothing_switched_by_half(void)
 {
     uint64_t longest = 0, all = 0;
+    unsigned given_up = 0;
+    /* A fork waits so long for those who register, and then does without. */
+    const uint64_t patience = 1000000000;
     enum { FORKS = 100 };
 
     start(flip_odd, NULL);
@@ -1218,14 +1221,14 @@ static void children_of_fork_find_nothing_switched_by_half(void)
         }
         took = now_ns() - begin;
         all += took;
+        given_up += took >= patience;
         if (took > longest)
             longest = took;
         expect_success(child);
     }
-    printf("    %d forks, %llu us each, the longest %llu\n", FORKS,
-           (unsigned long long)(all / FORKS / 1000), (unsigned long long)(longest / 1000));
-    /* A fork gives up after a second. */
-    CHECK(all / FORKS < 200000000);
+    printf("    %d forks, %llu us each, the longest %llu; %u waited in vain\n", FORKS,
+           (unsigned long long)(all / FORKS / 1000), (unsigned long long)(longest / 1000), given_up);
+    CHECK(all / FORKS < patience / 5 && given_up <= 1);
 }
 
 extern pid_t _Fork(void) __attribute__((weak));

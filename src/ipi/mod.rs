@@ -140,7 +140,7 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
     }
     flavour.stats.ipis.fetch_add(1, Relaxed);
     let answer = signal::send(reader.tid.load(Relaxed));
-    widen!("ipi-order", 100);
+    widen!("ipi-order", 2000);
     if broken!("ipi-order") {
         reader.ipi.store(kind, SeqCst);
     }

@@ -203,6 +203,7 @@ impl Site {
                 // As a change in steps would look meanwhile: no instruction.
                 self.opcode().store(0x06, Release);
             }
+            widen!("one-byte", 50);
             self.opcode().store(opcode, Release);
         }
         writable
