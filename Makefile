@@ -104,9 +104,10 @@ $(3)/librcu_notrace.so.$(SOVERSION): $$(RUST) $(2)/symbols $(2)/version-script |
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$$(WITH_FLAGS) CARGO_PROFILE_RELEASE_LTO=off $$(CARGO) rustc $$(if $$(V),,--quiet) --release \
 		--locked --lib $$(FEATURES_$(1)) --target-dir $$(TARGET)/breakable/$(1) -- --cfg breakable
+	$$(Q)sed 's/global:/& rcu_notrace_set_stop_hook;/' $(2)/version-script > $(3)/version-script
 	$$(Q)$$(CC) -shared -o $$@ $$$$(sed 's/^/-Wl,-u,/' $(2)/symbols) -Wl,--whole-archive \
 		$$(TARGET)/breakable/$(1)/release/librcu_notrace.a -Wl,--no-whole-archive -Wl,--gc-sections \
-		-Wl,--version-script=$(2)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
+		-Wl,--version-script=$(3)/version-script -Wl,-soname,librcu_notrace.so.$(SOVERSION) \
 		-Wl,-z,now,-z,nodelete -Wl,-Bsymbolic -lgcc_s
 endef
 $(eval $(call breakable,one,$(B),$(B)/broken))
@@ -186,7 +187,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints steps faults hostile crowd
+	events tracepoints steps schedules faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \

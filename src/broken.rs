@@ -7,6 +7,10 @@
 //!
 //! `widen!("NAME", us)` stands in a window that the safeguard closes and that is rarely hit, and spins in
 //! it, if the safeguard is removed, or if `RCU_NOTRACE_WIDEN` is NAME: so the delay is tried alone, too.
+//!
+//! `stop!("PLACE")` calls the hook that a test has set by `rcu_notrace_set_stop_hook()`, which only such a build
+//! has: there the test stops a thread until others have come to places of theirs, or does what a signal
+//! handler would do (c-tests/schedules.c).
 
 #[cfg(not(breakable))]
 macro_rules! broken {
@@ -18,6 +22,11 @@ macro_rules! broken {
 #[cfg(not(breakable))]
 macro_rules! widen {
     ($name:literal, $us:literal) => {};
+}
+
+#[cfg(not(breakable))]
+macro_rules! stop {
+    ($place:literal) => {};
 }
 
 #[cfg(breakable)]
@@ -35,13 +44,20 @@ macro_rules! widen {
 }
 
 #[cfg(breakable)]
-pub use breakable::{id, widen, REMOVED};
+macro_rules! stop {
+    ($place:literal) => {
+        crate::broken::stop(concat!($place, "\0"))
+    };
+}
+
+#[cfg(breakable)]
+pub use breakable::{id, stop, widen, REMOVED};
 
 #[cfg(breakable)]
 mod breakable {
-    use core::ffi::CStr;
+    use core::ffi::{c_char, CStr};
     use core::sync::atomic::{
-        AtomicU64,
+        AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     };
 
@@ -95,6 +111,26 @@ mod breakable {
             let first = next();
             self.1.store(next(), Relaxed);
             self.0.store(first, Release);
+        }
+    }
+
+    type Hook = extern "C" fn(*const c_char);
+
+    /// The test's hook, or 0.
+    static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+    #[export_name = "rcu_notrace_set_stop_hook"]
+    extern "C" fn set_stop_hook(hook: Hook) {
+        HOOK.store(hook as usize, Release);
+    }
+
+    /// Calls it with the name of the place, which ends with a zero.
+    pub fn stop(place: &'static str) {
+        let hook = HOOK.load(Acquire);
+        if hook != 0 {
+            // SAFETY: a function of this type was stored.
+            let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
+            hook(place.as_ptr().cast());
         }
     }
 

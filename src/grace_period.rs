@@ -256,6 +256,7 @@ impl Flavour {
             count(&self.stats.transient_waits);
             self.transient.wait(|side| self.await_transient(side, &mut wait));
         }
+        stop!("start");
         if broken!("start-order") {
             self.seq.start();
         }
@@ -388,6 +389,7 @@ impl Flavour {
     fn try_park(&self, reader: &Reader) -> bool {
         let parkable = reader.state(self) == State::OUTSIDE_FLAGGED
             || (broken!("park-unflagged") && !reader.state(self).in_section());
+        stop!("park");
         if !parkable || !reader.park() {
             return false;
         }
@@ -410,6 +412,7 @@ impl Flavour {
         if entry.asked == tag && reader.request.load(SeqCst) != tag {
             return Look::Quiescent;
         }
+        stop!("look");
         // In this order: a reader that is REGISTERED has cleared the flag of its birth (JOIN).
         let is_registered = reader.is_registered();
         let state = reader.state(self);

@@ -226,7 +226,7 @@ impl Reader {
             self.word.open_quietly();
         }
         self.word.flag();
-        widen!("park-itself-section", 20);
+        stop!("park-itself");
         if self.park() {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
@@ -260,6 +260,7 @@ impl Reader {
         if broken!("park-reader-order") {
             self.word.open_quietly();
         }
+        stop!("lock-marked");
         if is_registered {
             if state.nesting == 1 {
                 if broken!("flag-request-order") {
@@ -308,27 +309,23 @@ impl Reader {
         if !self.knows_its_thread() {
             return;
         }
+        stop!("join");
         // One of us and the signal handlers above us wins; the handlers above the winner find
-        // JOINING and leave it alone.
+        // JOINING and leave it alone. The winner's section is counted still: counts are given back
+        // to readers that are REGISTERED, and none of those is anything else before its section ends.
         if broken!("join-claim") {
             self.mark.store(mark::JOINING, Relaxed);
         } else if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
             return;
         }
-        // A handler that joined before us, and was parked since, gave our count back.
-        if !broken!("join-count") {
-            flavour.transient.enter(self);
-        }
+        stop!("join-claimed");
         if broken!("count-back-early") {
             flavour.transient.exit(self, flavour);
         }
         flavour.registry.push(self);
-        if broken!("join-order") {
-            self.mark.store(mark::REGISTERED, Release);
-        }
-        // First the word, then the mark: who sees REGISTERED sees a word that is not flagged by
-        // its birth (JOIN; partner: `Flavour::look`). Until then waiters pass it over: its
-        // open section is younger than any grace period that finds it here (docs/PROOF.md).
+        stop!("join-listed");
+        // Until the mark says REGISTERED waiters pass it over: its open section is younger than any
+        // grace period that finds it here (docs/PROOF.md, JOIN).
         self.word.clear_flag();
         self.mark.store(mark::REGISTERED, Release);
         // JOIN-REPORT: a waiter that saw us REGISTERED before we were parked may have asked since,
@@ -391,7 +388,9 @@ impl Reader {
         if !broken!("leave-count") {
             flavour.transient.enter(self);
         }
+        stop!("leave-counted");
         let before = self.mark.swap(mark::LEAVING, SeqCst);
+        stop!("leave-marked");
         if !broken!("leave-flag") {
             self.word.flag();
         }

@@ -152,6 +152,7 @@ impl Flavour {
                     let outside = !reader.state(self).in_section();
                     entry.quiet = if outside { entry.quiet.saturating_add(1) } else { 0 };
                     let may_park = entry.quiet > PARK_AFTER;
+                    stop!("interrupt");
                     self.ask(entry, tag);
                     wait.interrupts(reader.tid.load(Relaxed));
                     if ipi::send(self, reader, may_park) == Err(libc::ESRCH) {

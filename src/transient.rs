@@ -104,6 +104,7 @@ impl Transient {
             return;
         }
         let side = self.current.load(Relaxed) & 1;
+        stop!("transient-side");
         self.side(side).add();
         let place = Place { side, slot: self.take_slot(reader, side) };
         // A signal handler may have counted the section before us: then it is counted twice, and

@@ -41,6 +41,7 @@ impl Word {
         let word = &sys::reader(index).word;
         let nesting = word.nesting.load(Relaxed).wrapping_sub(1);
         let too_early = broken!("two-unlock-order") && word.settled.load(Relaxed) != 0;
+        stop!("unlock");
         compiler_fence(SeqCst);
         word.nesting.store(nesting, Release);
         compiler_fence(SeqCst);
@@ -70,7 +71,13 @@ impl Word {
         // In this order: a reader that cleared its flag and then left a section is not taken for
         // one that is outside and flagged (PARK).
         let too_early = broken!("two-load-order") && self.settled.load(Acquire) == 0;
+        if too_early {
+            stop!("load");
+        }
         let nesting = self.nesting.load(Acquire);
+        if !too_early {
+            stop!("load");
+        }
         let flagged = too_early || self.settled.load(Relaxed) == 0;
         if nesting < 0 {
             return None;
