@@ -116,6 +116,23 @@ static void *leave_soon(void *unused)
     return unused;
 }
 
+static void wait_in_a_hook(int is_ipi, void *info, void *context)
+{
+    (void)is_ipi;
+    (void)info;
+    (void)context;
+    synchronize_rcu();
+}
+
+static void synchronize_rcu_in_a_hook_of_the_ipi_signal(void)
+{
+    int number = rcu_notrace_set_signal_hook(wait_in_a_hook);
+
+    CHECK(number > 0);
+    raise(number);
+    fail("went on");
+}
+
 static void synchronize_rcu_in_a_handler_of_the_ipi_signal(void)
 {
     signal(SIGURG, on_urg);
@@ -223,6 +240,7 @@ int main(int argc, char **argv)
                "rcu_unregister_thread() inside a read-side critical section"),
         ABORTS(synchronize_rcu_in_a_handler_of_the_ipi_signal,
                "synchronize_rcu() in a handler of the IPI signal"),
+        ABORTS(synchronize_rcu_in_a_hook_of_the_ipi_signal, "synchronize_rcu() in a handler of the IPI signal"),
         ABORTS(synchronize_rcu_in_a_handler_that_interrupted_synchronize_rcu,
                "synchronize_rcu() in a signal handler that interrupted RCU itself"),
         SAYS(an_unknown_mode_is_refused, "rcu_notrace_set_ipi_mode(): no such mode"),

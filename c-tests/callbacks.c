@@ -1160,7 +1160,7 @@ static void a_fork_waits_for_a_callback_but_not_for_long(void)
 
 static void a_fork_while_the_worker_sorts_millions_loses_none(void)
 {
-    enum { MILLIONS = 4000000 };
+    enum { MILLIONS = 2000000 };
     struct rcu_head *heads;
     unsigned *order;
     pid_t child;

@@ -200,10 +200,23 @@ static const struct fault *from_start_fault;
 
 static void allow_from_the_start(int argc, char **argv);
 
+static int waits_around_forks = -1;
+
+/* Between the library's own handlers, which were registered later. */
+static void wait_around_a_fork(void)
+{
+    if (waits_around_forks >= 0) {
+        synchronize_rcu();
+        rcu_barrier();
+        waits_around_forks++;
+    }
+}
+
 /* Before the constructors of libraries, the library's among them. */
 static void refuse_from_the_start(int argc, char **argv, char **environment)
 {
     (void)environment;
+    pthread_atfork(wait_around_a_fork, wait_around_a_fork, wait_around_a_fork);
     allow_from_the_start(argc, argv);
     if (argc < 4 || strcmp(argv[1], "--from-start"))
         return;
@@ -400,6 +413,26 @@ static void who_slept_when_futex_came_to_be_refused_goes_on(void)
     CHECK(injected(calls) > 0);
 }
 
+/* Of the program's one thread, which does nothing more for it, and nobody else comes. */
+static void a_worker_that_nobody_may_wake_looks_for_itself(void)
+{
+    static struct counted one;
+    uint64_t begin;
+
+    if (!getenv("FAULTS_LONG") && !getenv("RCU_NOTRACE_WIDEN") && !getenv("RCU_NOTRACE_BROKEN"))
+        skip("it does so after ten seconds (FAULTS_LONG=1)");
+    CHECK(rcu_notrace_start_worker() == 0);
+    /* The worker naps ten times in vain, a millisecond each, and then sleeps. */
+    usleep(200000);
+    refuse_futex(FUTEX_WAKE, FUTEX_WAKE_BITSET);
+    begin = now_ns();
+    call_rcu(&one.head, called);
+    while (!one.calls && now_ns() - begin < 25000000000ull)
+        usleep(10000);
+    printf("    called after %llu ms\n", (unsigned long long)(now_ns() - begin) / 1000000);
+    CHECK(one.calls == 1);
+}
+
 /* Neither a barrier nor a signal, nor a word of the scheduler's. */
 static void with_no_barrier_at_all_a_wait_says_so_and_ends_with_the_next_section(void)
 {
@@ -453,6 +486,39 @@ static int clone_without_madvise(void)
     synchronize_rcu();
     /* What it was told of goes on. */
     go_on_in_a_child();
+    return PASS;
+}
+
+static void fork_and_wait_in_handlers(void)
+{
+    waits_around_forks = 0;
+    for (int i = 0; i < 3; i++)
+        go_on_in_a_child();
+    synchronize_rcu();
+    CHECK(waits_around_forks == 6);
+}
+
+static void fork_handlers_may_wait(void)
+{
+    start(be_idle, NULL);
+    while (!ready)
+        usleep(500);
+    fork_and_wait_in_handlers();
+    stop = true;
+}
+
+static void a_fork_handler_may_wait_where_madvise_is_refused(void)
+{
+    setenv("RCU_NOTRACE_IPI", mode_names[rcu_notrace_get_ipi_mode()], 1);
+    execl("/proc/self/exe", "faults", "--from-start", "4", "1", "--fork", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+static int fork_without_madvise(void)
+{
+    CHECK(injected(from_start_fault->calls) == 1);
+    synchronize_rcu();
+    fork_and_wait_in_handlers();
     return PASS;
 }
 
@@ -787,6 +853,23 @@ static void where_no_thread_can_be_created_callbacks_run_in_rcu_barrier(void)
     work();
 }
 
+/* One that sleeps in its section, and of which neither the kernel nor /proc says anything. */
+static void a_reader_that_lives_is_waited_for_where_tgkill_and_files_are_refused(void)
+{
+    static const int calls[] = {SYS_tgkill, -1};
+
+    start(hold_a_section, NULL);
+    refuse(calls, EPERM);
+    hold = true;
+    while (!held)
+        usleep(500);
+    set_limit(RLIMIT_NOFILE, 0);
+    CHECK(open("/proc/self/status", O_RDONLY) == -1 && errno == EMFILE);
+    synchronize_rcu();
+    printf("    %lu calls refused, %llu found dead\n", injected(calls), (unsigned long long)stats().died);
+    CHECK(leave && stats().died == 0 && injected(calls) > 0);
+}
+
 static void where_no_file_can_be_opened_grace_periods_end(void)
 {
     have_readers();
@@ -900,12 +983,16 @@ int main(int argc, char **argv)
         CASE(messages),
         SAYS(a_reader_that_died_is_found_where_tgkill_is_refused, "died inside a read-side critical section"),
         SCENARIO(a_reader_that_lives_is_waited_for_where_tgkill_is_refused),
+        SCENARIO(a_reader_that_lives_is_waited_for_where_tgkill_and_files_are_refused),
         SAYS(a_mode_without_signals_that_ends_is_said_to, "membarrier(2) is refused here; IPI mode is signal"),
         SAYS(a_handler_that_is_refused_is_said_to_be, "rt_sigaction(2) is refused here: no IPIs"),
         SAYS(who_slept_when_futex_came_to_be_refused_goes_on, "futex(2) is refused here"),
+        SCENARIO(a_worker_that_nobody_may_wake_looks_for_itself),
         SAYS(with_no_barrier_at_all_a_wait_says_so_and_ends_with_the_next_section, "stall: synchronize_rcu()"),
         SAYS(a_child_that_nobody_told_of_ends_where_madvise_is_refused,
              "the kernel does not say which it is (no memory for that, or madvise(2) is refused)"),
+        SCENARIO(fork_handlers_may_wait),
+        SCENARIO(a_fork_handler_may_wait_where_madvise_is_refused),
         SCENARIO(a_stall_is_reported_without_calls_where_memory_is_not_read),
         SCENARIO(without_a_clock_grace_periods_end),
         SCENARIO(a_sandbox_that_kills_for_calls_not_listed_kills_nobody),
@@ -925,7 +1012,7 @@ int main(int argc, char **argv)
     if (from_start_fault) {
         alarm(30);
         if (argc > 4)
-            return clone_without_madvise();
+            return strcmp(argv[4], "--fork") ? clone_without_madvise() : fork_without_madvise();
         work_under(from_start_fault, from_start_error, true);
         return PASS;
     }

@@ -496,48 +496,6 @@ static void a_reader_that_parks_itself_is_listed_once(void)
     CHECK(ipis <= 2 * THEN);
 }
 
-/* A cookie is taken, and a section begins, when a grace period has looked at the counts. */
-static void a_cookie_beside_a_grace_period_that_has_begun_to_look(void)
-{
-    struct stop waiter[] = {{.place = "start"}, {.place = NULL}};
-    unsigned long cookie;
-
-    want_stops();
-    start(waits, NULL);
-    want_one(waiter);
-    CHECK(SOON(waiter[0].reached));
-    start_reader(false, 0, NULL);
-    tell(ENTER);
-    cookie = get_state_synchronize_rcu();
-    waiter[0].go = true;
-    expect_end();
-    CHECK(!poll_state_synchronize_rcu(cookie));
-    tell(LEAVE);
-    want_one(NULL);
-    expect_end();
-    CHECK(poll_state_synchronize_rcu(cookie));
-    finish();
-}
-
-/* It has not passed while a section is waited for. */
-static void a_cookie_in_a_section_that_is_waited_for(void)
-{
-    unsigned long cookie;
-
-    start(waits, NULL);
-    start_reader(true, 0, NULL);
-    tell(ENTER);
-    cookie = get_state_synchronize_rcu();
-    want_one(NULL);
-    CHECK(SOON(stats().holdouts == 1));
-    expect_no_end();
-    CHECK(!poll_state_synchronize_rcu(cookie));
-    tell(LEAVE);
-    expect_end();
-    CHECK(poll_state_synchronize_rcu(cookie));
-    finish();
-}
-
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -552,8 +510,6 @@ int main(int argc, char **argv)
         SCENARIO(two_handlers_under_a_thread_that_unregisters),
         SCENARIO(a_handler_under_a_thread_that_leaves_before_it_has_joined),
         SCENARIO(a_reader_that_parks_itself_is_listed_once),
-        SCENARIO(a_cookie_beside_a_grace_period_that_has_begun_to_look),
-        SCENARIO(a_cookie_in_a_section_that_is_waited_for),
     };
 
     return RUN_SCENARIOS("schedules", list, argc, argv);

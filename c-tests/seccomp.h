@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 
@@ -28,6 +29,23 @@ __attribute__((unused)) static void refuse_membarrier(void)
     static struct sock_filter filter[] = {
         LOAD_NUMBER,
         ON(SYS_membarrier, SECCOMP_RET_ERRNO | EPERM),
+        ANSWER(SECCOMP_RET_ALLOW),
+    };
+
+    if (install_filter(filter, sizeof(filter) / sizeof(filter[0]), SECCOMP_FILTER_FLAG_TSYNC))
+        skip("no seccomp here");
+}
+
+/* The same for two kinds of futex(2) alone. */
+__attribute__((unused)) static void refuse_futex(unsigned one, unsigned other)
+{
+    struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 6),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (unsigned)FUTEX_CMD_MASK),
+        ON(one, SECCOMP_RET_ERRNO | ENOSYS),
+        ON(other, SECCOMP_RET_ERRNO | ENOSYS),
         ANSWER(SECCOMP_RET_ALLOW),
     };
 

@@ -1081,7 +1081,6 @@ static void *spins_registered(void *unused)
 static void each_threads_first_ipi_is_known_for_one(void)
 {
     enum { THREADS = 300 };
-    unsigned long barriers;
 
     if (rcu_notrace_get_ipi_mode() != RCU_NOTRACE_IPI_SIGNAL)
         skip("IPIs are rare in this mode");
@@ -1097,11 +1096,9 @@ static void each_threads_first_ipi_is_known_for_one(void)
         wait_has_ended = true;
         pthread_join(thread, NULL);
     }
-    barriers = stats().barriers;
-    printf("    signals %lu, strays %lu, barriers %lu\n", ours + strays, strays, barriers);
-    /* One that comes late may find that it was taken back, and another sent. One that is not known is not answered, and its reader
-     * looked at behind a barrier. */
-    CHECK(ours > THREADS / 2 && strays <= THREADS / 10 && barriers <= THREADS / 2);
+    printf("    signals %lu, strays %lu\n", ours + strays, strays);
+    /* One that comes late may find that it was taken back, and another sent. */
+    CHECK(ours > THREADS / 2 && strays <= THREADS / 10);
 }
 
 int main(int argc, char **argv)

@@ -60,7 +60,7 @@ const LONGEST_FLOOD_NS: u64 = 100_000_000;
 /// How long a fork waits for a callback to return.
 const HOLD_NS: u64 = 100_000_000;
 
-/// And for lists to be whole.
+/// And for the next callback to be sorted, while lists are not whole.
 const SORT_NS: u64 = 10_000_000_000;
 
 impl Head {
@@ -99,8 +99,9 @@ pub struct Callbacks {
     lists: Lock,
     /// How many forks want `lists`.
     holders: AtomicU32,
-    /// Chains are being put in order, which a fork waits for however long it takes.
-    sorting: AtomicBool,
+    /// While chains are put in order, which a fork waits for however long it takes, not zero, and another number
+    /// with each callback.
+    sorting: AtomicU32,
     /// The shard of the callback that is being called, plus one; 0: none is.
     calling: AtomicUsize,
     /// Counts rounds, for `rcu_barrier()` and flooding callers to sleep on.
@@ -131,7 +132,7 @@ impl Callbacks {
             runner: Lock::new(),
             lists: Lock::new(),
             holders: AtomicU32::new(0),
-            sorting: AtomicBool::new(false),
+            sorting: AtomicU32::new(0),
             calling: AtomicUsize::new(0),
             rounds: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
@@ -184,7 +185,8 @@ impl Callbacks {
     /// anything to call. By the runner.
     fn collect(&self) -> bool {
         self.lists.lock();
-        self.sorting.store(true, Relaxed);
+        let mut sorting = 1u32;
+        self.sorting.store(sorting, Relaxed);
         let mut any = false;
         for (shard, progress) in self.shards.iter().zip(&self.progress) {
             let before = progress.batch.load(Relaxed);
@@ -194,12 +196,14 @@ impl Callbacks {
                     // SAFETY: a head is ours from when it was queued until it is called.
                     unsafe { &*head }.next.store(first, Relaxed);
                     first = head;
+                    sorting = sorting.wrapping_add(2);
+                    self.sorting.store(sorting, Relaxed);
                 }
                 progress.batch.store(first, Relaxed);
             }
             any |= !progress.batch.load(Relaxed).is_null();
         }
-        self.sorting.store(false, Relaxed);
+        self.sorting.store(0, Relaxed);
         self.lists.unlock();
         any
     }
@@ -283,26 +287,31 @@ impl Callbacks {
 
     /// Before a fork: from here until [`release`](Self::release) no list changes and no callback
     /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
-    /// soon, at some 0.1 us a callback; a sort that lasts for ever waits for a `call_rcu()` under us.
+    /// soon, at some 0.1 us a callback, or later on a busy machine; a sort that does not go on waits for a
+    /// `call_rcu()` under us.
     pub fn hold(&self, flavour: &Flavour) {
         if flavour.reader().runs_callbacks() || broken!("fork-lists") {
             return;
         }
         self.holders.fetch_add(1, SeqCst);
-        let begin = sys::monotonic_ns();
-        let mut sorted = begin;
-        let mut held = self.lists.try_lock();
-        while !held {
+        let mut since = sys::monotonic_ns();
+        let mut seen = 0;
+        let held = loop {
+            // First the clock: whoever comes back to his processor late looks once more.
             let now = sys::monotonic_ns();
-            // A callback's time counts from when there may be one.
-            if self.sorting.load(Relaxed) && now.wrapping_sub(begin) < SORT_NS {
-                sorted = now;
-            } else if now.wrapping_sub(sorted) >= HOLD_NS {
-                break;
+            if self.lists.try_lock() {
+                break true;
+            }
+            let sorting = self.sorting.load(Relaxed);
+            let (goes_on, impatient) = (sorting != seen, broken!("sort-patience"));
+            let patience = if sorting != 0 && !impatient { SORT_NS } else { HOLD_NS };
+            if goes_on && !impatient {
+                (seen, since) = (sorting, now);
+            } else if now.wrapping_sub(since) >= patience {
+                break false;
             }
             sys::sleep_ns(20_000);
-            held = self.lists.try_lock();
-        }
+        };
         self.holders.fetch_sub(1, SeqCst);
         if held {
             flavour.reader().role.fetch_or(role::FORKS, Relaxed);
@@ -339,7 +348,7 @@ impl Callbacks {
         }
         self.holders.store(0, SeqCst);
         self.sleepers.store(0, SeqCst);
-        self.sorting.store(false, Relaxed);
+        self.sorting.store(0, Relaxed);
         // A callback may have forked, or a probe; then its runner goes on in the child, and holds what it held.
         let round = if broken!("event-fork-round") { role::RUNS } else { role::ROUND };
         self.runner.reset(role & round != 0);

@@ -115,6 +115,7 @@ impl Flavour {
                     if broken!("leader-end-order") {
                         self.ended.fetch_add(1, SeqCst);
                     }
+                    widen!("leader-end-order", 30_000);
                     self.leader.unlock(me);
                     // After the unlock: a caller that found the lock taken sleeps on the old count,
                     // and must not do so once the lock is free (LEADER).
@@ -133,6 +134,8 @@ impl Flavour {
                 }
                 Waited::InVain => {}
                 Waited::Refused => {
+                    widen!("leader-end-order", 60_000);
+                    widen!("leader-sleep-order", 30_000);
                     // LEADER: the count was read before the lock was found taken.
                     self.sleepers.fetch_add(1, SeqCst);
                     let late = broken!("leader-sleep-order");
@@ -291,6 +294,7 @@ impl Flavour {
         }
         drop(roster);
         self.holdouts.finish();
+        ipi::say();
         wait.tell(self, c"select");
         wait.tell_of_ipis(self);
         if self.holdouts.open() != 0 {
@@ -342,6 +346,8 @@ impl Flavour {
                 reader.word.flag();
             } else if entry.quiet == 0 && reader.is_registered() && reader.state(self).in_section()
             {
+                widen!("park-stale", 2000);
+                widen!("park-withdraw", 2000);
                 self.ask(entry, tag);
                 reader.word.flag();
             }
@@ -357,7 +363,9 @@ impl Flavour {
                 entry.parking = false;
                 if self.try_park(entry.reader()) {
                     // A mark left from a grace period whose barrier was refused: this one may have asked.
-                    self.withdraw(entry, tag);
+                    if !broken!("park-withdraw") {
+                        self.withdraw(entry, tag);
+                    }
                     roster.remove_at(index);
                     continue;
                 }
@@ -470,7 +478,8 @@ pub fn refuse_deadlock(flavour: &Flavour, function: &[u8]) {
 
 /// Why a wait here and now could never end, if so.
 pub fn deadlock(flavour: &Flavour) -> Option<&'static [u8]> {
-    let busy = busy::of_this_thread().load(Relaxed);
+    // In somebody's fork handler one may wait.
+    let busy = busy::of_this_thread().load(Relaxed) & !busy::FORKING;
     let shorter = flavour::ALL.iter().take(flavour.index + 1);
     let any = |is_so: fn(&Reader, &Flavour) -> bool| {
         shorter.clone().any(|other| is_so(other.reader(), other))

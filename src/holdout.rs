@@ -151,6 +151,7 @@ impl Wait {
             if now.wrapping_sub(looked) >= self.patience {
                 looked = now;
                 tend(&mut self.stall, now.wrapping_sub(self.since));
+                ipi::say();
                 self.looks += 1;
                 if self.looks > EARLY_LOOKS {
                     self.patience = (2 * self.patience).min(LAST_PATIENCE_NS);

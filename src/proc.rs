@@ -122,7 +122,11 @@ pub fn status(tid: i32) -> Option<Status> {
 /// Whether a /proc that lists this thread lists no such other. Not being told is no answer: a process may be
 /// out of descriptors.
 pub fn lacks(tid: i32) -> bool {
-    open(tid, b"status").err() == Some(libc::ENOENT) && status(sys::gettid()).is_some()
+    let answer = open(tid, b"status").err();
+    if broken!("proc-answer") {
+        return answer.is_some();
+    }
+    answer == Some(libc::ENOENT) && status(sys::gettid()).is_some()
 }
 
 /// The first line of `/proc/self/task/TID/NAME`; the caller has seen the thread's status.

@@ -311,14 +311,17 @@ impl Reader {
         }
         stop!("join");
         // One of us and the signal handlers above us wins; the handlers above the winner find
-        // JOINING and leave it alone. The winner's section is counted still: counts are given back
-        // to readers that are REGISTERED, and none of those is anything else before its section ends.
+        // JOINING and leave it alone.
         if broken!("join-claim") {
             self.mark.store(mark::JOINING, Relaxed);
         } else if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
             return;
         }
         stop!("join-claimed");
+        // A handler that joined before us gave our count back, and a waiter was about to park the reader then.
+        if !broken!("join-count") {
+            flavour.transient.enter(self);
+        }
         if broken!("count-back-early") {
             flavour.transient.exit(self, flavour);
         }

@@ -57,7 +57,8 @@ fn configure() {
     extern "C" {
         static environ: *const *const core::ffi::c_char;
     }
-    // SAFETY: the C library's variable, which nobody changes while constructors run.
+    // SAFETY: the C library's variable, and one aligned load of it. Where the library is started late, by who waits
+    // first, another thread may be in setenv(3): it stores a pointer that is not null in place of another.
     UNREAD.store(unsafe { environ }.is_null(), Relaxed);
     ipi::configure();
     exit::configure();

@@ -144,7 +144,8 @@ impl Flavour {
         let me = self.reader();
         let mut index = 0;
         while let Some(entry) = roster.entries().get_mut(index) {
-            entry.parking = false;
+            // A mark that stays would have a later grace period park a reader that it has asked.
+            entry.parking &= broken!("park-stale");
             let seen = *entry;
             let reader = seen.reader();
             match reader.mark.load(SeqCst) {

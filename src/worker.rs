@@ -22,6 +22,9 @@ use crate::{fork, ipi};
 const NAP_NS: u64 = 1_000_000;
 const NAPS: u32 = 10;
 
+/// How long it sleeps at most: to wake it may be refused to all those who have something for it.
+const LONGEST_REST_NS: u64 = 10_000_000_000;
+
 /// A flavour's worker.
 pub struct Worker {
     state: AtomicU8,
@@ -104,7 +107,8 @@ impl Worker {
         if how == rest::NAPS && !flavour.callbacks.are_awaited() {
             futex::wait(&self.rest.0, how, NAP_NS);
         } else if how == rest::SLEEPS && (too_early || flavour.callbacks.is_idle()) {
-            futex::wait(&self.rest.0, how, 0);
+            let limit = if broken!("rest-limit") { 0 } else { LONGEST_REST_NS };
+            futex::wait(&self.rest.0, how, limit);
         }
         self.rest.0.store(rest::AWAKE, SeqCst);
     }

@@ -14,7 +14,7 @@ pub mod scheduler;
 mod signal;
 
 use core::sync::atomic::{
-    AtomicBool, AtomicU8,
+    AtomicU8,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -97,7 +97,8 @@ pub fn configure() {
             ]),
         }
         if name == b"membarrier" && !membarrier::is_available() {
-            warn_of_signals();
+            say_later(NO_BARRIER);
+            say();
         }
     }
 }
@@ -113,16 +114,37 @@ pub fn heavy_barrier(flavour: &Flavour) -> bool {
     if passed {
         flavour.stats.barriers.fetch_add(1, Relaxed);
     } else if WANTED.load(Relaxed) == Mode::Membarrier as u8 && !membarrier::is_available() {
-        warn_of_signals();
+        say_later(NO_BARRIER);
     }
     passed
 }
 
-/// Who asked for a mode without signals is told that there will be some. Once.
+/// What was refused: there is no handler; who asked for a mode without signals gets some.
+const NO_HANDLER: u8 = 1;
+const NO_BARRIER: u8 = 2;
+
+/// What was refused so far, and what of it is still to be said.
+static REFUSED: AtomicU8 = AtomicU8::new(0);
+static UNSAID: AtomicU8 = AtomicU8::new(0);
+
+/// Has it said, once: not here, where the registry's lock may be held, and to write may take long.
 #[cold]
-fn warn_of_signals() {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    if !WARNED.swap(true, Relaxed) {
+fn say_later(what: u8) {
+    if REFUSED.fetch_or(what, Relaxed) & what == 0 {
+        UNSAID.fetch_or(what, Relaxed);
+    }
+}
+
+/// Says what is to be said. Under no lock.
+pub fn say() {
+    if UNSAID.load(Relaxed) == 0 {
+        return;
+    }
+    let unsaid = UNSAID.swap(0, Relaxed);
+    if unsaid & NO_HANDLER != 0 {
+        bug::warn(&[b"rt_sigaction(2) is refused here: no IPIs; readers are flagged instead"]);
+    }
+    if unsaid & NO_BARRIER != 0 {
         bug::warn(&[b"membarrier(2) is refused here; IPI mode is signal"]);
     }
 }
@@ -140,7 +162,7 @@ pub fn send(flavour: &Flavour, reader: &Reader, may_park: bool) -> Result<(), i3
     }
     flavour.stats.ipis.fetch_add(1, Relaxed);
     let answer = signal::send(reader.tid.load(Relaxed));
-    widen!("ipi-order", 2000);
+    widen!("ipi-order", 3000);
     if broken!("ipi-order") {
         reader.ipi.store(kind, SeqCst);
     }

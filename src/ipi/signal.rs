@@ -112,6 +112,7 @@ pub fn set_hook(hook: Hook) -> Option<i32> {
     HOOK.compare_exchange(0, hook as usize, SeqCst, Relaxed).ok()?;
     if !is_handled() {
         HOOK.store(0, SeqCst);
+        super::say();
         return None;
     }
     Some(number())
@@ -121,7 +122,9 @@ pub fn set_hook(hook: Hook) -> Option<i32> {
 fn tell(hook: usize, is_ipi: bool, info: *mut libc::siginfo_t, context: *mut c_void) {
     let busy = busy::of_this_thread();
     let before = busy.load(Relaxed);
-    busy.store(before | busy::CHAINED_HANDLER, Relaxed);
+    if !broken!("refuse-hook") {
+        busy.store(before | busy::CHAINED_HANDLER, Relaxed);
+    }
     // SAFETY: `set_hook` stored the address of a function of this type, which stays loaded by its promise.
     let hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
     // SAFETY: what the kernel passed.
@@ -174,7 +177,7 @@ pub fn is_handled() -> bool {
         INSTALLED.store(handled, Release);
         REFUSED.store(!handled, Relaxed);
         if !handled {
-            bug::warn(&[b"rt_sigaction(2) is refused here: no IPIs; readers are flagged instead"]);
+            super::say_later(super::NO_HANDLER);
         }
     }
     INSTALLING.unlock();

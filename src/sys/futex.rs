@@ -155,7 +155,7 @@ impl Countdown {
     /// time.
     pub fn sleep(&self, timeout_ns: u64) -> bool {
         let too_early = broken!("sleep-order") && self.open() != 0;
-        widen!("sleep-order", 50);
+        widen!("sleep-order", 2000);
         let seen = self.0.fetch_or(SLEEPER, SeqCst) | SLEEPER;
         if seen != SLEEPER || too_early {
             wait(&self.0, seen, timeout_ns);
@@ -224,7 +224,7 @@ impl PiLock {
     /// Gives it to the caller of the highest priority that waits in [`lock`](Self::lock), if any. A
     /// full fence.
     pub fn unlock(&self, me: u32) {
-        if !unlock_pi(&self.0, me) {
+        if !unlock_pi(&self.0, me) && !broken!("unlock-refused") {
             // A sandbox's doing. It is ours, so it is free now; those who sleep for it do so for a while only.
             self.0.store(0, SeqCst);
         }
