@@ -15,7 +15,7 @@ bit updated[CALLERS];		/* the caller's update was made */
 bit covered[CALLERS];		/* a full grace period began after it and has ended */
 bit in_sight[CALLERS];		/* it came before the grace period that runs */
 bit asleep[CALLERS];
-byte periods;
+byte periods, returned;
 
 #define done(goal) (((seq - goal) & 255) < 128)
 #ifdef BROKEN_cookie
@@ -95,7 +95,11 @@ proctype Caller(byte me)
 			ended++;
 #endif
 			if
+#ifdef BROKEN_leader_wake
+			:: sleepers != 0
+#else
 			:: sleepers != 0 -> wake_all()
+#endif
 			:: else
 			fi;
 			if :: led -> break :: else fi
@@ -118,7 +122,8 @@ proctype Caller(byte me)
 	/* What poll() finds done, and what synchronize() returns from, has been waited for. */
 	assert(covered[me]);
 	/* N callers that came at once share: a caller waits for two grace periods at most. */
-	assert(periods <= CALLERS)
+	assert(periods <= CALLERS);
+	returned++
 }
 
 /* get_state_synchronize_rcu() and poll_state_synchronize_rcu() */
@@ -133,9 +138,17 @@ end:	done(goal);
 }
 #endif
 
+#ifdef POLLED
+#define GOAL (returned == CALLERS - 1)
+#else
+#define GOAL (returned == CALLERS)
+#endif
+#include "progress.h"
+
 init {
 	atomic {
 		byte n = 0;
+		WITNESS;
 #ifdef POLLED
 		run Poller();
 		do :: n < CALLERS - 1 -> run Caller(n); n++ :: else -> break od

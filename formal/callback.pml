@@ -50,7 +50,11 @@ proctype Putter(byte item)
 		link[item] = seen;
 		/* A compare-exchange that succeeds, */
 		if
+#ifdef BROKEN_chain_put
+		:: head = item
+#else
 		:: d_step { head == seen -> head = item }
+#endif
 		:: d_step { head != seen -> link[item] = NONE } -> goto exchange
 		fi
 	:: true ->
@@ -77,7 +81,12 @@ proctype Worker()
 		atomic { i = 1; do :: i <= HEADS -> covers[i] = put[i]; i++ :: else -> break od; i = 0 };
 #endif
 		/* Chain::take, and the order turned round: Callbacks::collect. */
+#ifdef BROKEN_chain_take
+		at = head;
+		head = END;
+#else
 		d_step { at = head; head = END };
+#endif
 		first = END;
 		do
 		:: at == END -> break
@@ -167,6 +176,9 @@ proctype Barrier()
 	barrier_done = 1
 }
 
+#define GOAL (barrier_done && done == PUTTERS)
+#include "progress.h"
+
 /* At the end of everything nothing is left on the chain, nor asleep beside work. */
 proctype End()
 {
@@ -178,7 +190,11 @@ init {
 	atomic {
 		byte n = 1;
 		run Worker();
+#ifdef LIVE
+		WITNESS;
+#else
 		run End();
+#endif
 		run Barrier();
 		do :: n <= PUTTERS -> run Putter(n); n++ :: else -> break od
 	}

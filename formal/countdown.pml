@@ -14,9 +14,6 @@ bit sleeper, asleep, returned;
 proctype Reader()
 {
 	bit last;
-#ifdef BROKEN_report
-	false;
-#endif
 	/* finish() */
 #ifdef BROKEN_count_atomic
 	byte seen;
@@ -73,14 +70,17 @@ proctype Waiter()
 		fi;
 		d_step { sleeper = 0; seen = 0 }
 	od;
-progress:
 	assert(open == 0);
 	returned = 1
 }
 
+#define GOAL returned
+#include "progress.h"
+
 init {
 	atomic {
 		byte i = 0;
+		WITNESS;
 		run Waiter();
 		do :: i < READERS -> run Reader(); i++ :: else -> break od
 	}

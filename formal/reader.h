@@ -13,6 +13,9 @@
 #define SENT 1
 #define SENT_MAY_PARK 2
 
+/* What was promised is done: for the assertion in unlock() alone. */
+inline kept(r) { if :: got == owed[r] -> owed[r] = 0 :: else fi }
+
 /* Reader::report */
 inline report(r) {
 	load_request(r, got);
@@ -21,9 +24,9 @@ inline report(r) {
 	:: else ->
 #ifdef BROKEN_report_exchange
 		d_step { locked(r); got = request[r] };
-		d_step { locked(r); request[r] = 0 };
+		d_step { locked(r); request[r] = 0; kept(r) };
 #else
-		d_step { locked(r); got = request[r]; request[r] = 0 };
+		d_step { locked(r); got = request[r]; request[r] = 0; kept(r) };
 #endif
 		if
 		:: got == 0
@@ -41,8 +44,12 @@ inline transient_enter(r) {
 		side = current_side;
 		d_step { locked(r); sides[side]++ };
 		if
+#ifdef BROKEN_counted_claim
+		:: d_step { locked(r); counted[r] = side + 1; side = 0 }
+#else
 		:: d_step { counted[r] == 0 -> locked(r); counted[r] = side + 1; side = 0 }
 		:: d_step { counted[r] != 0 -> locked(r); assert(sides[side] > 0); sides[side]--; side = 0 }
+#endif
 		fi
 	fi
 }
@@ -52,7 +59,12 @@ inline transient_exit(r) {
 	if
 	:: counted[r] == 0
 	:: counted[r] != 0 ->
+#ifdef BROKEN_counted_exchange
+		side = counted[r];
+		d_step { locked(r); counted[r] = 0 };
+#else
 		d_step { locked(r); side = counted[r]; counted[r] = 0 };
+#endif
 		if
 		:: side == 0
 		:: else -> d_step { locked(r); assert(sides[side - 1] > 0); sides[side - 1]--; side = 0 }
@@ -64,7 +76,11 @@ inline transient_exit(r) {
 inline join(r) {
 	own_mark(r, before);
 	if
+#ifdef BROKEN_leaving_mark
+	:: before != NEW && before != PARKED
+#else
 	:: (before != NEW && before != PARKED) || is_leaving[r]
+#endif
 	:: else ->
 #ifdef BROKEN_join_claim
 		set_mark(r, JOINING);
@@ -124,10 +140,9 @@ inline lock_slow(r) {
 	own_mark(r, before);
 	if
 	:: before == REGISTERED ->
-		before = 0;
 		if
 		:: depth_here == 1 ->
-			depth_here = 0;
+			d_step { before = 0; depth_here = 0 };
 			/* FLAG-REQUEST: first the flag is cleared, then the request is taken. */
 #ifdef BROKEN_flag_request_order
 			report(r);
@@ -136,7 +151,7 @@ inline lock_slow(r) {
 			set_settled(r, 1);
 			report(r)
 #endif
-		:: else -> depth_here = 0
+		:: else -> d_step { before = 0; depth_here = 0 }
 		fi
 	:: else ->
 		d_step { before = 0; depth_here = 0 };
@@ -149,21 +164,35 @@ inline lock_slow(r) {
 #ifdef PROBATION
 		:: skip
 #endif
-		fi;
+		fi
+#ifdef BROKEN_count_back_mark
+		;
 		own_mark(r, before);
 		if
-#ifndef BROKEN_count_back
 		:: before == REGISTERED -> before = 0; transient_exit(r)
-#endif
 		:: else -> before = 0
 		fi
+#endif
+	fi;
+	/* COUNT-BACK: the unlock gives the count back only if the word is flagged. */
+#if !defined(BROKEN_count_back_mark) && !defined(BROKEN_count_back)
+	own_settled(r, slow);
+	if
+	:: slow -> slow = 0; transient_exit(r)
+	:: else
 	fi
+#else
+	skip
+#endif
 }
 
 /* Reader::unlock_slow */
 inline unlock_slow(r) {
 #ifndef BROKEN_unlock_report
 	report(r);
+#endif
+#ifdef BROKEN_flag_stays
+	set_settled(r, 1);
 #endif
 	transient_exit(r)
 }
@@ -255,6 +284,23 @@ inline on_ipi(r) {
 	d_step { kind = 0; answers = 0 }
 }
 
+/* Roster::insert: a reader has one entry, so that the array never has more of them than there are readers. */
+inline insert(r) {
+#ifdef BROKEN_listed_once
+	if
+	:: !listed[r] -> listed[r] = 1
+#if ENTRIES > NR
+	/* As far as there is room. */
+	:: listed[r] -> listed[NR + r] = 1
+#else
+	:: listed[r] -> assert(false)
+#endif
+	fi
+#else
+	listed[r] = 1
+#endif
+}
+
 /* Roster::admit, under the registry's lock. */
 inline admit() {
 	d_step { taken = head; head = END };
@@ -267,7 +313,7 @@ inline admit() {
 			assert(next != taken);
 			link[taken - 2] = UNLINKED
 		};
-		d_step { listed[taken - 2] = 1; taken = next; next = 0 }
+		d_step { insert(taken - 2); taken = next; next = 0 }
 	od;
 	taken = 0
 }
@@ -275,7 +321,9 @@ inline admit() {
 /* Reader::leave, for good. */
 inline leave(r) {
 	is_leaving[r] = 1;
+#ifndef BROKEN_leave_section
 	lock(r);
+#endif
 #ifndef BROKEN_leave_count
 	transient_enter(r);
 #endif
@@ -287,9 +335,16 @@ inline leave(r) {
 	d_step { !registry_lock -> locked(r); registry_lock = 1 };
 	admit();
 	listed[r] = 0;
+#if ENTRIES > NR
+	listed[NR + r] = 0;
+#endif
 	d_step { locked(r); registry_lock = 0 };
 #endif
 	report(r);
+#ifdef BROKEN_leave_section
+	unlock_slow(r);
+#else
 	unlock(r);
+#endif
 	is_leaving[r] = 0
 }

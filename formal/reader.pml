@@ -7,11 +7,14 @@
  * Configuration (formal/table): MODE; START, what the first reader is; SECTIONS of its thread; SIGNALS of
  * the program, each a section in a handler that lands anywhere; LEVELS, how deep handlers nest; GPS, grace
  * periods, before each of which the pointer is replaced and after which what it pointed to is reclaimed;
- * PARK: waiters may park; LEAVE: the thread exits, with a section after its exit hook; NR readers.
+ * PARK: waiters may park; LEAVE: the thread exits, with a section after its exit hook; NR readers; TWO: the
+ * word is two words; ENTRIES: places in the array, where a reader can have two; RESCUE: waiters run out of
+ * patience; ENDLESS: sections never cease, and stragglers are sampled and flagged so many times.
  */
 #define AUTO 0
 #define SIGNAL 1
 #define MEMBARRIER 2
+#define MIXED 3
 #ifndef MODE
 #define MODE AUTO
 #endif
@@ -33,6 +36,14 @@
 #ifndef NR
 #define NR 1
 #endif
+#ifndef ENTRIES
+#define ENTRIES NR
+#endif
+#if NR == 1
+#define OF(e) 0
+#else
+#define OF(e) e
+#endif
 #define END 1
 #define UNLINKED 0
 #define LINK_TO(r) (r + 2)
@@ -47,7 +58,9 @@ bit is_leaving[NR], is_gone[NR], signalled[NR];
 /* The flavour's. */
 byte head = END;
 byte sides[2], current_side, holdouts;
-bit registry_lock, listed[NR];
+bit registry_lock, finished;
+/* The array's entries: of each reader, and, where a reader can have two, the second ones behind them. */
+bit listed[ENTRIES];
 /* The pointer's version, and how many versions are reclaimed. */
 byte current_version, reclaimed;
 /* How many handlers deep the first reader's thread is, and whether the IPI's is among them (its signal
@@ -55,11 +68,7 @@ byte current_version, reclaimed;
 byte level, signals_left = SIGNALS;
 bit in_ipi;
 
-#ifdef WEAK
-#include "weak.h"
-#else
 #include "tso.h"
-#endif
 #include "reader.h"
 #include "waiter.h"
 
@@ -130,8 +139,12 @@ proctype Main()
 proctype Other(byte me) { life(me) }
 #endif
 
+#define GOAL finished
+#include "progress.h"
+
 init {
 	atomic {
+		WITNESS;
 #if START == 2
 		mark[0] = REGISTERED; settled[0] = 1; listed[0] = 1;
 #else

@@ -9,6 +9,9 @@
  * empty; membarrier empties the buffer of each thread at some moment. The handlers of a thread share its
  * buffer: entering one is not taken for a barrier.
  *
+ * With TWO the word is two words, src/word/two.rs: the nesting and what says whether the thread is settled
+ * are stored and loaded apart, in the order that the source has.
+ *
  * Waiters need no buffer: each of their plain stores is followed by a full fence, with nothing
  * in between that another thread could tell the order of.
  */
@@ -31,7 +34,11 @@ hidden byte x_nesting, x_settled, x_mark, x_entry, x_i;
 
 inline apply(entry) {
 	if
+#ifdef TWO
+	:: (entry & 192) == WORD -> x_nesting = entry & 7
+#else
 	:: (entry & 192) == WORD -> x_nesting = entry & 7; x_settled = (entry >> 3) & 1
+#endif
 	:: (entry & 192) == TOP -> x_settled = entry & 1
 	:: else -> x_mark = entry & 7
 	fi
@@ -79,14 +86,59 @@ inline store(r, what) {
 
 /* ---- the reader's instructions ---- */
 
+#ifdef TWO
+/* Nobody else stores the nesting, and handlers leave it as it was: so its load needs no step of its own. */
+inline open_quietly(r) {
+	d_step { room(r); own(r); store(r, WORD + x_nesting + 1) }
+}
+
+inline close_quietly(r) {
+	d_step { room(r); own(r); store(r, WORD + x_nesting - 1) }
+}
+
+inline word_lock(r, slow) {
+#ifdef BROKEN_two_lock_order
+	d_step { own(r); slow = !x_settled };
+	open_quietly(r)
+#else
+	open_quietly(r);
+	d_step { own(r); slow = !x_settled }
+#endif
+}
+
+/* The flag is looked at where the outermost section ends. */
+inline word_unlock(r, slow) {
+#ifdef BROKEN_two_unlock_order
+	d_step { own(r); slow = (x_nesting == 1 && !x_settled) };
+	close_quietly(r)
+#else
+	d_step {
+		room(r);
+		own(r);
+		assert(x_nesting > 0);
+		store(r, WORD + x_nesting - 1);
+		slow = (x_nesting == 1)
+	};
+	if
+	:: slow -> d_step { own(r); slow = !x_settled }
+	:: else
+	fi
+#endif
+}
+#else
 /* incl and jns */
 inline word_lock(r, slow) {
+#ifdef BROKEN_one_instruction
+	d_step { own(r); depth_here = x_nesting; slow = !x_settled };
+	d_step { room(r); store(r, WORD + depth_here + 1 + 8 * !slow); depth_here = 0 }
+#else
 	d_step {
 		room(r);
 		own(r);
 		store(r, WORD + x_nesting + 1 + 8 * x_settled);
 		slow = !x_settled
 	}
+#endif
 }
 
 /* decl and jz */
@@ -107,8 +159,10 @@ inline open_quietly(r) {
 inline close_quietly(r) {
 	d_step { room(r); own(r); store(r, WORD + x_nesting - 1 + 8 * x_settled) }
 }
+#endif
 
 inline own_nesting(r, to) { d_step { own(r); to = x_nesting } }
+inline own_settled(r, to) { d_step { own(r); to = x_settled } }
 inline own_mark(r, to) { d_step { own(r); to = x_mark } }
 inline set_settled(r, value) { d_step { room(r); store(r, TOP + value) } }
 inline set_mark(r, value) { d_step { room(r); store(r, MARK + value) } }
@@ -125,8 +179,26 @@ inline section_load(r, version) { version = current_version }
 inline section_use(r, version) { d_step { assert(version >= reclaimed); version = 0 } }
 
 /* ---- the waiter's ---- */
-#define waiter_flags(r) settled[r] = 0
-inline waiter_reads_word(r) { w_nesting = nesting[r]; w_settled = settled[r] }
+inline waiter_flags(r) {
+#ifdef BROKEN_flag_one_byte
+	w_nesting = nesting[r];
+	d_step { nesting[r] = w_nesting; w_nesting = 0 };
+#endif
+	settled[r] = 0
+}
+#ifdef TWO
+inline waiter_reads_word(r) {
+#ifdef BROKEN_two_load_order
+	w_settled = settled[r];
+	w_nesting = nesting[r]
+#else
+	w_nesting = nesting[r];
+	w_settled = settled[r]
+#endif
+}
+#else
+inline waiter_reads_word(r) { d_step { w_nesting = nesting[r]; w_settled = settled[r] } }
+#endif
 inline waiter_reads_mark(r) { w_mark = mark[r] }
 inline waiter_fence() { skip }
 #define waiter_drains() skip

@@ -9,12 +9,12 @@
 #define HOLDOUT 1
 #define STRAGGLER 2
 
-bit parking[NR], straggler[NR], asked[NR];
+bit parking[ENTRIES], straggler[ENTRIES], asked[ENTRIES];
 /* Where a look at the reader's state was made before it was asked. */
 bit w_fresh;
 byte tag, w_nesting, w_settled, w_mark, w_look;
 
-#define touch(r) assert(!is_gone[r])
+#define touch(e) assert(!is_gone[OF(e)])
 
 /* heavy_barrier(): a point P of each thread, in any order relative to all else. BARRIER. */
 inline heavy_barrier() {
@@ -31,30 +31,30 @@ inline heavy_barrier() {
 }
 
 /* Flavour::ask */
-inline ask(r) {
+inline ask(e) {
 	if
-	:: !asked[r] ->
-		d_step { asked[r] = 1; holdouts++ };
+	:: !asked[e] ->
+		d_step { asked[e] = 1; holdouts++ };
 		d_step {
-			touch(r);
+			touch(e);
 			if
-			:: request[r] != 0 -> assert(holdouts > 0); holdouts--
+			:: request[OF(e)] != 0 -> assert(holdouts > 0); holdouts--
 			:: else
 			fi;
-			request[r] = tag
+			request[OF(e)] = tag
 		}
 	:: else
 	fi
 }
 
 /* Flavour::withdraw */
-inline withdraw(r) {
+inline withdraw(e) {
 	if
-	:: asked[r] ->
+	:: asked[e] ->
 		d_step {
-			touch(r);
-			w_fresh = (request[r] == tag);
-			if :: w_fresh -> request[r] = 0 :: else fi
+			touch(e);
+			w_fresh = (request[OF(e)] == tag);
+			if :: w_fresh -> request[OF(e)] = 0 :: else fi
 		};
 #ifdef BROKEN_withdraw_exchange
 		w_fresh = 1;
@@ -65,22 +65,22 @@ inline withdraw(r) {
 }
 
 /* Flavour::look */
-inline look(r) {
+inline look(e) {
 	w_look = STRAGGLER;
-	touch(r);
+	touch(e);
 	if
-	:: asked[r] && request[r] != tag -> w_look = QUIESCENT
+	:: asked[e] && request[OF(e)] != tag -> w_look = QUIESCENT
 	:: else ->
 		/* JOIN: a reader that is REGISTERED has cleared the flag of its birth. */
-		waiter_reads_mark(r);
-		d_step { waiter_reads_word(r) };
+		waiter_reads_mark(OF(e));
+		waiter_reads_word(OF(e));
 		if
 		/* BROKEN_outside: nobody is found outside, and what is sampled never ends. */
 #ifndef BROKEN_outside
-		:: w_nesting == 0 || w_mark != REGISTERED -> withdraw(r); w_look = QUIESCENT
+		:: w_nesting == 0 || w_mark != REGISTERED -> withdraw(e); w_look = QUIESCENT
 #endif
 		/* FLAG-REQUEST, REMOTE-FLAG */
-		:: w_nesting != 0 && w_mark == REGISTERED && asked[r] && !w_settled ->
+		:: w_nesting != 0 && w_mark == REGISTERED && asked[e] && !w_settled ->
 			w_look = HOLDOUT
 		:: else
 		fi
@@ -89,15 +89,15 @@ inline look(r) {
 }
 
 /* A holdout is promised to report at the end of its section. */
-inline becomes_holdout(r) {
-	d_step { if :: request[r] == tag -> owed[r] = tag :: else fi }
+inline becomes_holdout(e) {
+	d_step { if :: request[OF(e)] == tag -> owed[OF(e)] = tag :: else fi }
 }
 
 /* Flavour::try_park, without the entry's removal: w_look says whether. */
-inline try_park(r) {
+inline try_park(e) {
+	touch(e);
+	waiter_reads_word(OF(e));
 	d_step {
-		touch(r);
-		waiter_reads_word(r);
 #ifdef BROKEN_park_unflagged
 		w_look = (w_nesting == 0);
 #else
@@ -107,7 +107,7 @@ inline try_park(r) {
 	};
 	if
 	:: w_look ->
-		d_step { w_look = (mark[r] == REGISTERED); if :: w_look -> mark[r] = PARKED :: else fi };
+		d_step { w_look = (mark[OF(e)] == REGISTERED); if :: w_look -> mark[OF(e)] = PARKED :: else fi };
 		if
 		:: w_look ->
 			/* PARK: the mark, a full fence, then the word. */
@@ -115,8 +115,8 @@ inline try_park(r) {
 #if defined(BROKEN_park_unflagged) || defined(BROKEN_park_waiter_order)
 			skip
 #else
+			waiter_reads_word(OF(e));
 			d_step {
-				waiter_reads_word(r);
 				w_look = (w_nesting == 0 && !w_settled);
 				w_nesting = 0; w_settled = 0
 			};
@@ -124,8 +124,8 @@ inline try_park(r) {
 			:: !w_look ->
 				/* unpark() */
 				d_step {
-					w_look = (mark[r] != PARKED);
-					if :: !w_look -> mark[r] = REGISTERED :: else fi
+					w_look = (mark[OF(e)] != PARKED);
+					if :: !w_look -> mark[OF(e)] = REGISTERED :: else fi
 				}
 			:: else
 			fi
@@ -137,45 +137,45 @@ inline try_park(r) {
 }
 
 /* Flavour::glance */
-inline glance(r) {
+inline glance(e) {
 	if
-	:: !listed[r]
+	:: !listed[e]
 #ifdef PARK
-	:: listed[r] -> touch(r); parking[r] = 1; waiter_flags(r)
+	:: listed[e] -> touch(e); parking[e] = 1; waiter_flags(OF(e))
 #endif
-	:: listed[r] ->
-		touch(r);
-		waiter_reads_mark(r);
-		d_step { waiter_reads_word(r) };
+	:: listed[e] ->
+		touch(e);
+		waiter_reads_mark(OF(e));
+		waiter_reads_word(OF(e));
 		if
-		:: w_mark == REGISTERED && w_nesting != 0 -> ask(r); waiter_flags(r)
+		:: w_mark == REGISTERED && w_nesting != 0 -> ask(e); waiter_flags(OF(e))
 		:: else
 		fi
-	:: listed[r]
+	:: listed[e]
 	fi;
 	d_step { w_nesting = 0; w_settled = 0; w_mark = 0 }
 }
 
 /* Flavour::snapshot */
-inline snapshot(r) {
+inline snapshot(e) {
 	if
-	:: listed[r] && parking[r] ->
-		parking[r] = 0;
-		try_park(r);
-		if :: w_look -> listed[r] = 0 :: else fi;
+	:: listed[e] && parking[e] ->
+		parking[e] = 0;
+		try_park(e);
+		if :: w_look -> listed[e] = 0 :: else fi;
 		w_look = 0
 	:: else
 	fi;
 	if
-	:: listed[r] ->
-		waiter_reads_mark(r);
+	:: listed[e] ->
+		waiter_reads_mark(OF(e));
 		if
-		:: w_mark == PARKED -> w_mark = 0; withdraw(r); listed[r] = 0
+		:: w_mark == PARKED -> w_mark = 0; withdraw(e); listed[e] = 0
 		:: else ->
 			w_mark = 0;
-			look(r);
-			straggler[r] = (w_look == STRAGGLER);
-			if :: w_look == HOLDOUT -> becomes_holdout(r) :: else fi;
+			look(e);
+			straggler[e] = (w_look == STRAGGLER);
+			if :: w_look == HOLDOUT -> becomes_holdout(e) :: else fi;
 			w_look = 0
 		fi
 	:: else
@@ -183,37 +183,42 @@ inline snapshot(r) {
 }
 
 /* Flavour::settle, of one reader */
-inline settle(r) {
-	look(r);
+inline settle(e) {
+	look(e);
 	if
 	:: w_look == STRAGGLER
 	:: else ->
-		straggler[r] = 0;
-		if :: w_look == HOLDOUT -> becomes_holdout(r) :: else fi
+		straggler[e] = 0;
+		if :: w_look == HOLDOUT -> becomes_holdout(e) :: else fi
 	fi;
 	w_look = 0
 }
 
 /* Flavour::flag_once, of one reader. REMOTE-FLAG: the flag, a barrier, and the flag looked for again. */
-inline flag_once(r) {
-	ask(r);
-	waiter_flags(r);
+inline flag_once(e) {
+	ask(e);
+	waiter_flags(OF(e));
 #ifdef BROKEN_flag_recheck
-	straggler[r] = 0;
+	straggler[e] = 0;
 	heavy_barrier();
 #else
 #ifndef BROKEN_flag_barrier
 	heavy_barrier();
 #endif
-	settle(r)
+	settle(e)
 #endif
 }
 
 /* ipi::send */
-inline send(r, what) {
-	touch(r);
-	d_step { waiter_drains(); ipi[r] = what; sent[r] = tag };
-	signalled[r] = 1
+inline send(e, what) {
+	touch(e);
+#ifdef BROKEN_ipi_order
+	signalled[OF(e)] = 1;
+	d_step { waiter_drains(); ipi[OF(e)] = what; sent[OF(e)] = tag }
+#else
+	d_step { waiter_drains(); ipi[OF(e)] = what; sent[OF(e)] = tag };
+	signalled[OF(e)] = 1
+#endif
 }
 
 /*
@@ -229,50 +234,51 @@ inline send(r, what) {
 #endif
 
 /* Flavour::settle_stragglers, of one reader */
-inline settle_straggler(r) {
+inline settle_straggler(e) {
 #ifdef ENDLESS
 	samples = ENDLESS;
 #endif
 	do
-	:: !straggler[r] -> break
+	:: !straggler[e] -> break
 	/* Sampled. */
-	:: straggler[r] && MAY_SAMPLE -> SAMPLED; settle(r)
+	:: straggler[e] && MAY_SAMPLE -> SAMPLED; settle(e)
 	/* Flagged: in mode membarrier for ever, in mode auto for some rounds. */
-	:: straggler[r] && MAY_SAMPLE -> SAMPLED; flag_once(r)
-#if MODE == AUTO
+	:: straggler[e] && MAY_SAMPLE -> SAMPLED; flag_once(e)
+#if MODE == AUTO || MODE == MIXED
 	/* Interrupted. */
-	:: straggler[r] ->
-		w_fresh2 = !asked[r];
+	:: straggler[e] ->
+		w_fresh2 = !asked[e];
 #ifdef BROKEN_fresh_request
 		w_fresh2 = 0;
 #endif
-		ask(r);
-		look(r);
+		ask(e);
+		look(e);
 		if
-		:: w_look == STRAGGLER || (w_look == HOLDOUT && w_fresh2) -> send(r, SENT)
+		:: w_look == STRAGGLER || (w_look == HOLDOUT && w_fresh2) -> send(e, SENT)
 		:: else
 		fi;
-		d_step { w_look = 0; w_fresh2 = 0; straggler[r] = 0 }
+		d_step { w_look = 0; w_fresh2 = 0; straggler[e] = 0 }
 #endif
 	od
 }
 
 /* Flavour::interrupt_everybody, of one reader */
-inline interrupt(r) {
-	touch(r);
-	waiter_reads_mark(r);
+inline interrupt(e) {
+	touch(e);
+	parking[e] = 0;
+	waiter_reads_mark(OF(e));
 	if
 	:: w_mark == REGISTERED ->
 		w_mark = 0;
-		ask(r);
+		ask(e);
 		if
-		:: send(r, SENT)
+		:: send(e, SENT)
 #ifdef PARK
-		:: send(r, SENT_MAY_PARK)
+		:: send(e, SENT_MAY_PARK)
 #endif
 		fi
-	:: w_mark == PARKED -> w_mark = 0; withdraw(r); listed[r] = 0
-	:: else -> w_mark = 0; withdraw(r)
+	:: w_mark == PARKED -> w_mark = 0; withdraw(e); listed[e] = 0
+	:: else -> w_mark = 0; withdraw(e)
 	fi
 }
 
@@ -304,7 +310,7 @@ wait:
 #endif
 }
 
-#if NR > 1
+#if ENTRIES > 1
 #define EACH(what) what(0); what(1)
 #define SOME_LISTED (listed[0] || listed[1])
 #else
@@ -312,15 +318,69 @@ wait:
 #define SOME_LISTED (listed[0])
 #endif
 
-inline forget_asked(r) { asked[r] = 0; straggler[r] = 0 }
-inline interrupt_listed(r) { if :: listed[r] -> interrupt(r) :: else fi }
+inline forget_asked(e) {
+	straggler[e] = 0;
+#ifdef BROKEN_request_tag
+	skip
+#else
+	asked[e] = 0
+#endif
+}
+inline interrupt_listed(e) { if :: listed[e] -> interrupt(e) :: else fi }
+
+/* Flavour::rescue, of one reader: its patience has ended, and it may have at any moment. */
+inline find_silent(e) {
+	if
+	:: listed[e] && asked[e] && request[OF(e)] == tag ->
+		waiter_reads_word(OF(e));
+		d_step { straggler[e] = !(w_nesting != 0 && !w_settled); w_nesting = 0; w_settled = 0 }
+	:: else
+	fi
+}
+inline settle_silent(e) { if :: straggler[e] -> settle(e) :: else fi }
+inline flag_silent(e) {
+	do
+	:: straggler[e] -> flag_once(e)
+	:: !straggler[e] -> break
+	od
+}
+inline rescue() {
+	d_step { !registry_lock -> registry_lock = 1 };
+	EACH(find_silent);
+	heavy_barrier();
+	EACH(settle_silent);
+	EACH(flag_silent);
+	registry_lock = 0
+}
+
+/* Flavour::await_holdouts: REPORT. How it sleeps: countdown.pml. */
+inline await_holdouts() {
+#if defined(RESCUE) && !defined(BROKEN_rescue)
+	do
+	:: holdouts == 0 -> break
+	:: holdouts != 0 -> rescue()
+	od;
+#else
+	holdouts == 0;
+#endif
+	waiter_fence()
+}
+
+inline signal_everybody() { EACH(interrupt_listed) }
+inline after_the_barrier() {
+	heavy_barrier();
+	EACH(snapshot);
+	EACH(settle_straggler)
+}
 
 /* Flavour::run */
 inline grace_period() {
 	/* GP-START: the updates, a full fence, then the counts and the chain. */
 	current_version++;
 	waiter_fence();
-#ifndef BROKEN_request_tag
+#ifdef BROKEN_request_tag
+	tag = 1;
+#else
 	tag++;
 #endif
 #ifdef BROKEN_newcomers_order
@@ -341,19 +401,27 @@ inline grace_period() {
 #endif
 	:: SOME_LISTED ->
 #if MODE == SIGNAL
-		EACH(interrupt_listed);
+		signal_everybody()
+#else
+#if MODE == MIXED
+		/* The mode is switched, and a barrier may be refused. */
+		if
+		:: EACH(glance)
+		:: skip
+		fi;
+		if
+		:: after_the_barrier()
+		:: signal_everybody()
+		fi
 #else
 		EACH(glance);
-		heavy_barrier();
-		EACH(snapshot);
-		EACH(settle_straggler);
+		after_the_barrier()
+#endif
 #endif
 	fi;
 	registry_lock = 0;
 	d_step { assert(holdouts > 0); holdouts-- };
-	/* Flavour::await_holdouts: REPORT. How it sleeps: countdown.pml. */
-	holdouts == 0;
-	waiter_fence();
+	await_holdouts();
 	d_step {
 		EACH(forget_asked);
 		reclaimed++
@@ -371,7 +439,6 @@ proctype Waiter()
 	:: left > 0 -> left--; grace_period()
 	:: else -> break
 	od;
-	/* What ends, for liveness. */
-progress:
+	finished = 1;
 end:	false
 }

@@ -8,8 +8,10 @@
  * ahead is squashed. An atomic exchange is a load-acquire and a store-release, no full fence. The heavy
  * barrier's point P lies between two instructions in program order: all before it are executed, none after it.
  *
- * The reader is registered and has two sections, or (TRANSIENT) none is known of it and it is counted.
- * The waiter's own steps are in order: fences, exchanges and acquires stand between them.
+ * The reader is registered and has two sections, and with PARK the waiter may park it; or (TRANSIENT) none is
+ * known of it and it is counted. A locked operation that joins is one step: the next one's load, an acquire, is
+ * not executed before its store, a release. The waiter's own steps are in order: fences, exchanges and acquires
+ * stand between them.
  */
 #ifndef GPS
 #define GPS 2
@@ -19,71 +21,101 @@ bit nesting, settled = 1;
 byte request, holdouts, tag;
 
 #ifndef TRANSIENT
+#define REGISTERED 0
+#define PARKED 1
+#define JOINING 2
+byte mark = REGISTERED, count;
+bit listed = 1, newcomer;
+
 /* Positions in program order. */
+#ifdef BROKEN_two_lock_order
+#define A 1
+#define B 0
+#else
 #define A 0	/* nesting = 1 */
 #define B 1	/* load settled; the slow path follows if it is 0 */
-#define M 2	/* fence */
-#define K 3	/* settled = 1 */
-#define R 4	/* load request; relaxed */
-#define L 5	/* the exchange's load, */
-#define S 6	/* its store, */
-#define H 7	/* and the countdown */
-#define C 8	/* load the pointer */
-#define D 9	/* use what it points to */
-#ifdef BROKEN_two_unlock_order
-#define E 11
-#define F 10
-#else
-#define E 10	/* nesting = 0; release */
-#define F 11	/* load settled; the slow path follows if it is 0 */
 #endif
-#define G 12	/* load request; relaxed */
-#define X 13	/* the exchange's load, */
-#define Y 14	/* its store, */
-#define Z 15	/* and the countdown */
-#define ALL 65535
+#define M 2	/* fence */
+#define N 3	/* load the mark, acquire; if it is PARKED, */
+#define T 4	/* Transient::enter adds, */
+#define J 5	/* the mark is exchanged for JOINING, unless it is REGISTERED again, */
+#define U 6	/* and the reader pushed; */
+#ifdef BROKEN_flag_request_order
+#define K 12
+#define V 7
+#define R 8
+#define L 9
+#define S 10
+#define H 11
+#else
+#define K 7	/* settled = 1 */
+#define V 8	/* mark = REGISTERED, release; if it was PARKED */
+#define R 9	/* load request; relaxed */
+#define L 10	/* the exchange's load, */
+#define S 11	/* its store, */
+#define H 12	/* and the countdown */
+#endif
+#define W 13	/* the count is given back, if it was taken */
+#define C 14	/* load the pointer */
+#define D 15	/* use what it points to */
+#ifdef BROKEN_two_unlock_order
+#define E 17
+#define F 16
+#else
+#define E 16	/* nesting = 0; release */
+#define F 17	/* load settled; the slow path follows if it is 0 */
+#endif
+#define G 18	/* load request; relaxed */
+#define X 19	/* the exchange's load, */
+#define Y 20	/* its store, */
+#define Z 21	/* and the countdown */
+#define ALL 4194303
 
-int done[2];
+/* What is executed, and what the program's branches pass by. */
+int done[2], passed[2];
 byte version[2], got[2];
 bit bad[2];
 
 #define bit_of(x) (1 << (x))
-#define has(i, x) (done[i] & bit_of(x))
-#define did(i, x) done[i] = done[i] | bit_of(x)
-/* All before x in its section. */
-#define before(i, x) ((done[i] & (bit_of(x) - 1)) == bit_of(x) - 1)
-/* Not executed, and all of the section before is, where that is wanted. */
+#define over_with(i) (done[i] | passed[i])
+#define has(i, x) (over_with(i) & bit_of(x))
 #define todo(i, x) (!has(i, x))
-#define prefix(i) ((done[i] & (done[i] + 1)) == 0)
-/* Where a mutation has an instruction later than its bit: a point between the others and it. */
-#ifdef BROKEN_two_unlock_order
-#define LATE(i) (done[i] == (ALL & ~bit_of(E)))
-#else
-#ifdef BROKEN_flag_request_order
-#define LATE(i) (done[i] == (255 & ~bit_of(K)))
-#else
-#define LATE(i) false
-#endif
-#endif
-#define at_a_point ((LATE(0) && done[1] == 0) || (done[0] == ALL && LATE(1)) || (done[0] == ALL && prefix(1)) || (prefix(0) && done[1] == 0))
+#define did(i, x) done[i] = done[i] | bit_of(x)
+#define pass(i, x) passed[i] = passed[i] | bit_of(x)
+/* From x to y. */
+#define pass_all(i, x, y) passed[i] = passed[i] | ((bit_of(y + 1) - bit_of(x)) & ~done[i])
+/* All before x in its section. */
+#define before(i, x) ((over_with(i) & (bit_of(x) - 1)) == bit_of(x) - 1)
+/* Nothing is executed behind the first instruction that is not. */
+#define first_left(i) (~over_with(i) & (over_with(i) + 1))
+#define prefix(i) ((done[i] & ~(first_left(i) - 1)) == 0)
+#define at_a_point ((over_with(0) == ALL && prefix(1)) || (prefix(0) && over_with(1) == 0))
+
+inline squash_next(i) {
+	if
+	:: i == 0 -> done[1] = 0; passed[1] = 0; version[1] = 0; bad[1] = 0; got[1] = 0
+	:: else
+	fi
+}
 
 /* A branch was mispredicted: whatever is behind x, in this section and the next, is executed again. */
 inline squash(i, x) {
 	done[i] = done[i] & (bit_of(x + 1) - 1);
-	if :: i == 0 -> done[1] = 0; version[1] = 0; bad[1] = 0; got[1] = 0 :: else fi
+	passed[i] = passed[i] & (bit_of(x + 1) - 1 | bit_of(W));
+	squash_next(i)
 }
 
 /* The section before this one is over. */
-#define over(i) (i == 0 || done[0] == ALL)
+#define over(i) (i == 0 || over_with(0) == ALL)
 
-#define report(i, load, exchange, put, count) \
+#define report(i, load, exchange, put, countdown) \
 	:: d_step { todo(i, load) && READY_##load(i) -> \
 		did(i, load); \
 		if \
-		:: request == 0 -> done[i] = done[i] | bit_of(exchange) | bit_of(put) | bit_of(count) \
+		:: request == 0 -> pass_all(i, exchange, countdown) \
 		:: else -> squash(i, load) \
 		fi } \
-	:: d_step { todo(i, exchange) && has(i, load) -> did(i, exchange); got[i] = request } \
+	:: d_step { todo(i, exchange) && has(i, load) && EXCHANGE_##load(i) -> did(i, exchange); got[i] = request } \
 	:: d_step { todo(i, put) && has(i, exchange) && RELEASE_##load(i) -> \
 		if \
 		/* The exclusive store fails, and the exchange begins again. */ \
@@ -91,27 +123,37 @@ inline squash(i, x) {
 		:: else -> did(i, put); request = 0 \
 		fi } \
 	/* Nothing was taken: the waiter was faster. */ \
-	:: d_step { todo(i, count) && has(i, put) -> \
-		did(i, count); \
+	:: d_step { todo(i, countdown) && has(i, put) -> \
+		did(i, countdown); \
 		if :: got[i] != 0 -> assert(holdouts > 0); holdouts-- :: else fi; \
 		got[i] = 0 }
 
+/* In lock. Of the joining only the push's load, an acquire, holds the load of the request up; the exchange's
+ * load, an acquire, comes after the mark's store, a release. */
+#define READY_R(i) (has(i, N) && has(i, U))
 #ifdef BROKEN_flag_request_order
-/* In lock: the flag is cleared when the request is taken. */
-#define READY_R(i) has(i, M)
-#define RELEASE_R(i) true
-#define READY_K(i) has(i, H)
+#define RELEASE_R(i) has(i, V)
+#define READY_K(i) (has(i, N) && has(i, J) && has(i, H))
+#define READY_V(i) has(i, U)
 #else
-#define READY_R(i) has(i, M)
-#define RELEASE_R(i) has(i, K)
-#define READY_K(i) has(i, M)
+#define RELEASE_R(i) (has(i, K) && has(i, V))
+#define READY_K(i) (has(i, N) && has(i, J))
+#define READY_V(i) (has(i, K) && has(i, U))
+#endif
+/* PARK */
+#ifdef BROKEN_park_reader_order
+#define READY_N(i) (has(i, B) && over(i))
+#else
+#define READY_N(i) has(i, M)
 #endif
 /* In unlock: the branch may be foreseen, and the load of the request run ahead; it is executed after the
  * lock's own exchange (acquire). */
 #define READY_G(i) (has(i, H) && has(i, F))
+#define EXCHANGE_R(i) has(i, V)
+#define EXCHANGE_G(i) true
 #define RELEASE_G(i) (before(i, E) && has(i, E))
 #ifdef BROKEN_unlock_release
-#define RELEASE_E(i) (has(i, A) && has(i, B) && has(i, H))
+#define RELEASE_E(i) (has(i, A) && has(i, B) && has(i, H) && has(i, W))
 #else
 #define RELEASE_E(i) (before(i, C) && has(i, C) && has(i, D))
 #endif
@@ -123,44 +165,57 @@ inline squash(i, x) {
 	:: d_step { todo(i, B) && (i == 0 || has(0, F)) && NO_ACQUIRE(i) -> \
 		did(i, B); \
 		if \
-		:: settled -> done[i] = done[i] | bit_of(M) | bit_of(K) | bit_of(R) | bit_of(L) | bit_of(S) | bit_of(H) \
+		:: settled -> pass_all(i, M, W) \
 		:: else -> \
 			done[i] = done[i] & (bit_of(A) | bit_of(B)); \
 			version[i] = 0; bad[i] = 0; \
-			if :: i == 0 -> done[1] = 0; version[1] = 0; bad[1] = 0; got[1] = 0 :: else fi \
+			squash_next(i) \
 		fi } \
 	:: d_step { todo(i, M) && has(i, A) && has(i, B) && over(i) -> did(i, M) } \
+	:: d_step { todo(i, N) && READY_N(i) -> \
+		did(i, N); \
+		if \
+		:: mark == REGISTERED -> pass_all(i, T, U); pass(i, V); pass(i, W) \
+		:: else \
+		fi } \
+	:: d_step { todo(i, T) && has(i, N) -> did(i, T); count++ } \
+	:: d_step { todo(i, J) && has(i, T) -> \
+		did(i, J); \
+		if \
+		:: mark == PARKED -> mark = JOINING \
+		/* The waiter has taken it back. */ \
+		:: else -> pass_all(i, U, H) \
+		fi } \
+	:: d_step { todo(i, U) && has(i, J) -> did(i, U); newcomer = 1 } \
 	:: d_step { todo(i, K) && READY_K(i) -> did(i, K); settled = 1 } \
+	:: d_step { todo(i, V) && READY_V(i) -> did(i, V); mark = REGISTERED } \
+	:: d_step { todo(i, W) && before(i, W) -> did(i, W); count-- } \
 	report(i, R, L, S, H) \
 	/* Not before the fence, nor the exchange's load, where the slow path is taken. It may be foreseen \
 	 * that it is not: then B is not yet executed. */ \
-	:: d_step { todo(i, C) && NO_ACQUIRE(i) && (!has(i, B) || (has(i, M) && has(i, R) && has(i, L))) -> \
+	:: d_step { todo(i, C) && NO_ACQUIRE(i) && (!has(i, B) || (has(i, M) && has(i, N) && has(i, R) && has(i, L) && has(i, W))) -> \
 		did(i, C); version[i] = current_version } \
 	:: d_step { todo(i, D) && has(i, C) -> did(i, D); bad[i] = (version[i] < reclaimed) } \
 	:: d_step { todo(i, E) && has(i, A) && has(i, B) && RELEASE_E(i) -> \
 		did(i, E); nesting = 0 } \
-	:: d_step { todo(i, F) && has(i, B) && has(i, K) && has(i, L) -> \
+	:: d_step { todo(i, F) && has(i, B) && has(i, N) && has(i, K) && has(i, L) && has(i, W) -> \
 		did(i, F); \
 		if \
-		:: settled -> done[i] = done[i] | bit_of(G) | bit_of(X) | bit_of(Y) | bit_of(Z) \
-		:: else -> squash_after_F(i) \
+		:: settled -> pass_all(i, G, Z) \
+		:: else -> squash_next(i) \
 		fi } \
 	report(i, G, X, Y, Z) \
 	/* What ran ahead counts when it is retired. */ \
-	:: d_step { bad[i] && has(i, B) && has(i, M) && has(i, H) && has(i, C) && has(i, D) && over(i) -> assert(false) }
+	:: d_step { bad[i] && has(i, B) && has(i, M) && has(i, H) && has(i, C) && has(i, D) && over(i) -> assert(version[i] >= reclaimed) }
 
 /* No fence or acquire of the section before is still to come, unless behind a branch that may be foreseen. */
-#define NO_ACQUIRE(i) (i == 0 || ((!has(0, B) || (has(0, M) && has(0, R) && has(0, L))) && (!has(0, G) || has(0, X))))
+#define NO_ACQUIRE(i) (i == 0 || ((!has(0, B) || (has(0, M) && has(0, N) && has(0, R) && has(0, L) && has(0, W))) && (!has(0, G) || has(0, X))))
 #define AFTER_UNLOCK(i) (i == 0 || (has(0, E) && has(0, F) && has(0, G) && has(0, Y)))
-
-inline squash_after_F(i) {
-	if :: i == 0 -> done[1] = 0; version[1] = 0; bad[1] = 0; got[1] = 0 :: else fi
-}
 
 proctype Reader()
 {
 	do
-	:: done[0] == ALL && done[1] == ALL -> break
+	:: over_with(0) == ALL && over_with(1) == ALL -> break
 	SECTION(0)
 	SECTION(1)
 	od
@@ -189,31 +244,82 @@ inline withdraw() {
 	fi
 }
 
+/* Word::load */
+inline load_word() {
+#ifdef BROKEN_two_load_order
+	is_settled = settled;
+	is_in = nesting
+#else
+	is_in = nesting;
+	is_settled = settled
+#endif
+}
+
+/* Flavour::try_park: whether the array's entry goes. */
+inline try_park() {
+	load_word();
+	if
+	:: !is_in && !is_settled ->
+		d_step { is_parked = (mark == REGISTERED); if :: is_parked -> mark = PARKED :: else fi };
+#ifndef BROKEN_park_waiter_order
+		if
+		:: is_parked ->
+			load_word();
+			if
+			:: is_in || is_settled ->
+				d_step { is_parked = (mark != PARKED); if :: !is_parked -> mark = REGISTERED :: else fi }
+			:: else
+			fi
+		:: else
+		fi
+#endif
+	:: else
+	fi;
+	if
+	:: is_parked -> is_parked = 0; listed = 0
+	:: else
+	fi
+}
+
 proctype Waiter()
 {
 	byte left = GPS;
-	bit asked, is_in, is_settled;
+	bit asked, is_in, is_settled, is_registered, is_parked, parking;
 	do
 	:: left == 0 -> break
 	:: else ->
 		d_step { left--; current_version++; tag++; asked = 0 };
+		count == 0;
+		d_step { if :: newcomer -> newcomer = 0; listed = 1 :: else fi };
 		/* Glance, or not. */
 		if
-		:: ask(); settled = 0
-		:: skip
+		:: !listed -> goto ended
+		:: listed -> ask(); settled = 0
+#ifdef PARK
+		:: listed -> parking = 1; settled = 0
+#endif
+		:: listed
 		fi;
 		heavy_barrier();
+		if
+		:: parking -> parking = 0; try_park()
+		:: else
+		fi;
+		if
+		:: !listed -> goto ended
+		:: else
+		fi;
 		do
 		:: true ->
-			is_in = nesting;
-			is_settled = settled;
+			is_registered = (mark == REGISTERED);
+			load_word();
 			if
 			:: asked && request != tag -> break
 			:: else ->
 				if
-				:: !is_in -> withdraw(); break
-				:: is_in && asked && !is_settled -> break
-				:: is_in && !(asked && !is_settled) ->
+				:: !is_in || !is_registered -> withdraw(); break
+				:: is_in && is_registered && asked && !is_settled -> break
+				:: is_in && is_registered && !(asked && !is_settled) ->
 					if
 					/* Sampled. */
 					:: skip
@@ -229,7 +335,8 @@ proctype Waiter()
 			fi
 		od;
 		holdouts == 0;
-		d_step { asked = 0; is_in = 0; is_settled = 0; reclaimed = current_version }
+ended:		skip;
+		d_step { asked = 0; is_in = 0; is_settled = 0; is_registered = 0; reclaimed = current_version }
 	od
 }
 
