@@ -108,13 +108,17 @@ extern void called_unlock(void) __asm__("rcu_read_unlock_notrace");
 
 /* A reader that does as it is told. */
 static atomic_int order, obeyed;
-enum { ENTER = 1, LEAVE, UNREGISTER };
+enum { ENTER = 1, LEAVE, UNREGISTER, BLOCK, UNBLOCK };
 /* Sections before the first order, registered or not. */
 static atomic_int sections_before;
 static atomic_bool registers;
 
 static void *reads(void *stopping)
 {
+    sigset_t ipi;
+
+    sigemptyset(&ipi);
+    sigaddset(&ipi, SIGURG);
     if (registers)
         rcu_register_thread();
     for (int i = 0; i < sections_before; i++) {
@@ -133,6 +137,8 @@ static void *reads(void *stopping)
             called_unlock();
         else if (what == UNREGISTER)
             rcu_unregister_thread();
+        else
+            pthread_sigmask(what == BLOCK ? SIG_BLOCK : SIG_UNBLOCK, &ipi, NULL);
         obeyed = what;
     }
     return NULL;
@@ -203,6 +209,25 @@ static void a_handler_joins_before_the_thread_that_it_interrupted(void)
     want_one(NULL);
     expect_no_end();
     reader[1].go = true;
+    CHECK(SOON(obeyed == ENTER));
+    tell(LEAVE);
+    expect_end();
+    finish();
+}
+
+/* It is about to put itself on the list: it is counted. */
+static void a_grace_period_while_a_reader_joins(void)
+{
+    struct stop reader[] = {{.place = "join-counted"}, {.place = NULL}};
+
+    want_stops();
+    start(waits, NULL);
+    start_reader(false, 4, reader);
+    order = ENTER;
+    CHECK(SOON(reader[0].reached));
+    want_one(NULL);
+    expect_no_end();
+    reader[0].go = true;
     CHECK(SOON(obeyed == ENTER));
     tell(LEAVE);
     expect_end();
@@ -293,6 +318,75 @@ static void a_section_ends_while_it_is_looked_at(void)
     tell(LEAVE);
     CHECK(stats().reports_by_section == 1);
     waiter[0].go = true;
+    expect_end();
+    finish();
+}
+
+/*
+ * An IPI that shall park its reader comes late, when the mode is another: a waiter has looked at the word and is about to
+ * park the reader, when that parks itself, comes back and is registered again. So a registered reader is parked that is in a
+ * section, and the waiter takes that back.
+ */
+static struct stop parking[] = {{.place = "park"}, {.place = "parked"}, {.place = NULL}};
+
+static void be_parked_twice(struct stop *reader)
+{
+    want_signals();
+    want_stops();
+    start(waits, NULL);
+    start_reader(true, 0, reader);
+    tell(BLOCK);
+    for (int i = 0; i < 20; i++) {
+        want_one(NULL);
+        expect_end();
+    }
+    CHECK(rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_AUTO) == 0);
+    want_one(parking);
+    CHECK(SOON(parking[0].reached));
+    tell(UNBLOCK);
+    order = ENTER;
+    CHECK(SOON(reader[0].reached));
+}
+
+/* It looks at its mark in that moment. Who keeps a count beside a word that is not flagged does not give it back. */
+static void a_reader_that_is_back_is_parked_for_a_moment(void)
+{
+    struct stop reader[] = {{.place = "joined"}, {.place = NULL}};
+
+    be_parked_twice(reader);
+    parking[0].go = true;
+    CHECK(SOON(parking[1].reached));
+    reader[0].go = true;
+    CHECK(SOON(obeyed == ENTER));
+    tell(LEAVE);
+    parking[1].go = true;
+    expect_end();
+    want_one(NULL);
+    expect_end();
+    finish();
+}
+
+static void section_that_is_parked(void)
+{
+    section();
+    parking[0].go = true;
+    CHECK(SOON(parking[1].reached));
+}
+
+/* A handler joined, and gave the count back; then comes that moment, in which its thread, which saw it parked before, joins. */
+static void a_thread_joins_when_its_handler_is_parked_for_a_moment(void)
+{
+    struct stop reader[] = {{.place = "join", .handler = section_that_is_parked}, {.place = "join-counted"}, {.place = NULL}};
+
+    be_parked_twice(reader);
+    CHECK(SOON(reader[1].reached));
+    parking[1].go = true;
+    expect_end();
+    want_one(NULL);
+    expect_no_end();
+    reader[1].go = true;
+    CHECK(SOON(obeyed == ENTER));
+    tell(LEAVE);
     expect_end();
     finish();
 }
@@ -500,10 +594,13 @@ int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
         SCENARIO(a_handler_joins_before_the_thread_that_it_interrupted),
+        SCENARIO(a_grace_period_while_a_reader_joins),
         SCENARIO(a_reader_comes_back_while_it_is_being_parked),
         SCENARIO(a_handler_under_one_that_parks_its_reader),
         SCENARIO(a_reader_is_flagged_while_it_joins_again),
         SCENARIO(a_section_ends_while_it_is_looked_at),
+        SCENARIO(a_reader_that_is_back_is_parked_for_a_moment),
+        SCENARIO(a_thread_joins_when_its_handler_is_parked_for_a_moment),
         SCENARIO(a_section_is_counted_on_the_side_that_was_turned_off),
         SCENARIO(a_section_comes_and_goes_while_its_words_are_read),
         SCENARIO(a_section_is_flagged_while_it_ends),

@@ -401,6 +401,7 @@ impl Flavour {
         if !parkable || !reader.park() {
             return false;
         }
+        stop!("parked");
         if broken!("park-unflagged") {
             return true;
         }

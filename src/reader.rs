@@ -273,16 +273,24 @@ impl Reader {
                     self.report(flavour, Reporter::Section);
                 }
             }
-            return;
+        } else {
+            if !broken!("transient-count") {
+                flavour.transient.enter(self);
+            }
+            let hooked = exit_hook::arm_without_allocating() || broken!("hook-armed");
+            if (self.has_passed_probation(state) || broken!("probation")) && hooked {
+                self.join(flavour);
+            }
         }
-        if !broken!("transient-count") {
-            flavour.transient.enter(self);
-        }
-        let hooked = exit_hook::arm_without_allocating() || broken!("hook-armed");
-        if (self.has_passed_probation(state) || broken!("probation")) && hooked {
-            self.join(flavour);
-        }
-        if self.is_registered() && !broken!("count-back") {
+        stop!("joined");
+        // COUNT-BACK: the unlock gives the count back if the word is flagged, and only then. The mark
+        // does not tell: a waiter may be about to take a park back.
+        let back = if broken!("count-back-mark") {
+            !is_registered && self.is_registered()
+        } else {
+            !self.state(flavour).flagged
+        };
+        if back && !broken!("count-back") {
             flavour.transient.exit(self, flavour);
         }
     }
@@ -325,6 +333,7 @@ impl Reader {
         if broken!("count-back-early") {
             flavour.transient.exit(self, flavour);
         }
+        stop!("join-counted");
         flavour.registry.push(self);
         stop!("join-listed");
         // Until the mark says REGISTERED waiters pass it over: its open section is younger than any
