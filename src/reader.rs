@@ -305,7 +305,7 @@ impl Reader {
         if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 && !broken!("leaving-mark") {
             return;
         }
-        if !self.knows_its_thread() {
+        if !self.knows_its_thread() || !flavour.registry.claim() {
             return;
         }
         // One of us and the signal handlers above us wins; the handlers above the winner find
@@ -313,6 +313,7 @@ impl Reader {
         if broken!("join-claim") {
             self.mark.store(mark::JOINING, Relaxed);
         } else if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
+            flavour.registry.give_up();
             return;
         }
         // A handler that joined before us, and was parked since, gave our count back.
