@@ -9,7 +9,8 @@
 //! idle again and again (`grace_period.rs`), and a parked thread costs a grace period nothing.
 //!
 //! The array does not grow, so no wait ever needs memory. A thread claims a place in it before it
-//! registers; where none is left, its sections stay transient ([`crate::transient`]) until there is one.
+//! registers; where none is left, its sections stay transient ([`crate::transient`]) until there is one
+//! (PLACES).
 
 use core::cell::UnsafeCell;
 use core::ptr;
@@ -100,7 +101,8 @@ impl Registry {
         }
     }
 
-    /// Claims a place, if there is one: before a reader is pushed.
+    /// Claims a place, if there is one: before a reader is pushed. Each claim goes to an entry or is given
+    /// back, so whoever is pushed finds room (PLACES; partner: `Roster::insert`).
     #[inline(always)]
     pub fn claim(&self) -> bool {
         // A look first: where none is left, each section of those without asks.
@@ -221,7 +223,7 @@ impl Roster<'_> {
         }
         let index = self.len();
         if index == ROOM {
-            // Whoever is pushed has a place.
+            // PLACES: whoever is pushed has one.
             bug::die(&[b"more readers than places"]);
         }
         self.dense().used = index + 1;
