@@ -324,7 +324,7 @@ check-long: check check-broken-long check-faults-long
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 c-tests/run.sh $(B)/c-tests $(CTESTS)
 
-# Refused calls, hostile processes, masses: in the full numbers.
+# Refused calls, hostile processes, masses: in the full numbers in modes auto and signal, a tenth elsewhere.
 .PHONY: check-faults-long
 check-faults-long: tests
 	$(Q)FAULTS_LONG=1 SCENARIO_SECONDS=600 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests faults hostile crowd

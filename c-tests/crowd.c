@@ -2,7 +2,8 @@
 /*
  * Masses, and the narrow ends of a process's life: short threads by the million, ten thousand registered at
  * once, generations of children, modules that come and go, constructors that call first, destructors that
- * call last, stacks as small as there are. FAULTS_LONG in the environment: the full numbers.
+ * call last, stacks as small as there are. FAULTS_LONG=N in the environment:
+ * an Nth of the full numbers.
  */
 #include "test.h"
 
@@ -15,9 +16,14 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <rcu_notrace/tracepoint.h>
+
 static unsigned scale(unsigned quick, unsigned full)
 {
-    return getenv("FAULTS_LONG") ? full : quick;
+    const char *part = getenv("FAULTS_LONG");
+    unsigned some = part ? full / (unsigned)atoi(part) : 0;
+
+    return some > quick ? some : quick;
 }
 
 static void finish(unsigned updates)
@@ -162,7 +168,7 @@ static void thousands_of_registered_threads_are_all_waited_for(void)
     enum { SIZE = 32768 };
     pthread_t *threads = calloc(many, sizeof(*threads)), waiter;
     char *stacks = map_stack((size_t)many * SIZE);
-    uint64_t first, next = UINT64_MAX;
+    uint64_t first, next = UINT64_MAX, transient;
     long before;
 
     nap_ms = many / 50;
@@ -187,8 +193,10 @@ static void thousands_of_registered_threads_are_all_waited_for(void)
     enter = true;
     while (inside < many)
         sleep_ms(5);
+    transient = stats().transient_waits;
     waiter = start(wait_for_many, NULL);
-    while (stats().holdouts < many)
+    /* Those for whom there was no place come first. */
+    while (stats().holdouts < many && stats().transient_waits == transient)
         sleep_ms(5);
     CHECK(!has_waited);
     leave_now = true;
@@ -536,6 +544,34 @@ static void who_is_called_before_the_librarys_constructor_may_use_it(void)
            crowd_sections_of_a_resolver, early_sections, crowd_first_sections);
 }
 
+static void where_tracepoints_come_before_the_environment_its_word_on_them_holds(void)
+{
+    pid_t child;
+    int status;
+
+    fflush(stdout);
+    child = fork();
+    if (!child) {
+        setenv("RCU_NOTRACE_KEYS", "load", 1);
+        execl("/proc/self/exe", "crowd", "--loaded", (char *)NULL);
+        _exit(FAIL);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != PASS)
+        fail("it ended with status %#x", (unsigned)status);
+}
+
+static int loaded(void)
+{
+    struct rcu_notrace_tracepoint_stats now;
+
+    rcu_notrace_get_tracepoint_stats(&now, sizeof(now));
+    printf("    %llu sites load, %llu are patched\n", (unsigned long long)now.sites_loaded,
+           (unsigned long long)now.sites_patched);
+    fflush(stdout);
+    return now.sites_loaded > 0 && now.sites_patched == 0 ? PASS : FAIL;
+}
+
 /* The module's constructor then comes before the library's, if that is linked to the program. */
 static void a_preloaded_user_may_come_first(void)
 {
@@ -577,10 +613,13 @@ int main(int argc, char **argv)
         SCENARIO(children_of_children_go_on_for_generations),
         SCENARIO(a_module_that_uses_it_comes_and_goes_while_others_read),
         SCENARIO(who_is_called_before_the_librarys_constructor_may_use_it),
+        SCENARIO(where_tracepoints_come_before_the_environment_its_word_on_them_holds),
         SCENARIO(a_preloaded_user_may_come_first),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--preloaded"))
         return preloaded();
+    if (argc > 1 && !strcmp(argv[1], "--loaded"))
+        return loaded();
     return RUN_SCENARIOS("crowd", list, argc, argv);
 }

@@ -3,6 +3,11 @@
  * the program is being relocated; see crowd.c. */
 #include "crowd.h"
 
+#include <rcu_notrace/tracepoint.h>
+
+DECLARE_TRACE(crowd_came_first, TP_PROTO(int n), TP_ARGS(n));
+DEFINE_TRACE(crowd_came_first, TP_PROTO(int n), TP_ARGS(n));
+
 unsigned crowd_modules_arrived, crowd_modules_left;
 unsigned crowd_sections_of_a_resolver;
 unsigned crowd_first_sections, crowd_first_callbacks, crowd_first_waits;
@@ -43,6 +48,7 @@ __attribute__((constructor)) static void come_first(void)
         call_rcu(&heads[i], called);
     }
     synchronize_rcu();
+    trace_crowd_came_first(1);
     crowd_first_waits++;
     rcu_barrier();
 }

@@ -242,19 +242,20 @@ static void expect(pid_t child)
 
 static void try_each_error(const char *name)
 {
+    const char *part = getenv("FAULTS_LONG");
     size_t number = 0;
     const struct fault *fault;
 
     while (strcmp(faults[number].name, name))
         number++;
     fault = &faults[number];
-    /* In the other modes the first does, but for `make check-faults-long`. */
+    /* In the other modes the first does, but where `make check-faults-long` wants all. */
     for (const int *error = fault->errors; *error; error++) {
         char which[16], how[16];
         pid_t child;
 
         if (error != fault->errors && rcu_notrace_get_ipi_mode() != RCU_NOTRACE_IPI_AUTO &&
-            !getenv("FAULTS_LONG"))
+            (!part || strcmp(part, "1")))
             break;
         fflush(stdout);
         child = fork();
@@ -581,6 +582,151 @@ static void without_a_clock_grace_periods_end(void)
     stop = true;
 }
 
+/* A section is open when the clock goes: nobody takes that for a wait of years, and reports a stall. */
+static void a_clock_that_goes_in_the_middle_of_a_wait_makes_it_no_longer(void)
+{
+    pthread_t waiter;
+
+    start(hold_a_section, NULL);
+    hold = true;
+    while (!held)
+        usleep(500);
+    waiter = start(wait_once, NULL);
+    while (stats().holdouts + stats().transient_waits == 0 && !leave)
+        usleep(500);
+    clock_refused = true;
+    while (pthread_tryjoin_np(waiter, NULL))
+        usleep(500);
+    for (int i = 0; i < 5; i++)
+        synchronize_rcu();
+    clock_refused = false;
+    synchronize_rcu();
+    stop = true;
+    printf("    %lu looks at it in vain, %llu stalls\n", clock_refusals, (unsigned long long)stats().stalls);
+    CHECK(leave && stats().stalls == 0);
+    if (clock_refusals == 0)
+        skip("the machine is too busy: the section had ended before");
+}
+
+static void *be_deaf(void *unused)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    return be_idle(unused);
+}
+
+/* Each of the waits sleeps for half a millisecond before it looks after who is silent. If sleeps did not count, it
+ * would sleep some hundred times. */
+static void without_a_clock_who_does_not_hear_is_rescued_as_soon(void)
+{
+    enum { WAITS = 40 };
+    uint64_t took;
+
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    start(be_deaf, NULL);
+    while (!ready)
+        usleep(500);
+    clock_refused = true;
+    clock_refusals = 0;
+    for (int i = 0; i < WAITS; i++)
+        synchronize_rcu();
+    clock_refused = false;
+    took = clock_refusals;
+    printf("    %d waits, %llu rescues, %llu looks at the clock\n", WAITS, (unsigned long long)stats().rescues,
+           (unsigned long long)took);
+    CHECK(took > 0 && stats().ipis >= WAITS);
+    /* A look counts as a microsecond: most of them are spent spinning, before the first sleep. */
+    CHECK(took < WAITS * 350);
+    stop = true;
+}
+
+/* ---- more readers than there are places for ------------------------------------------------------------------- */
+
+enum { MANY = 4500, SMALL_STACK = 32768 };
+
+static atomic_int inside_of_many, left_of_many;
+
+static void *be_one_of_too_many(void *unused)
+{
+    rcu_register_thread();
+    ready++;
+    while (!go)
+        sleep_ms(50);
+    /* Twice: who found no place asks again. */
+    for (int i = 0; i < 2; i++) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+    rcu_read_lock_notrace();
+    inside_of_many++;
+    while (!hold)
+        sleep_ms(50);
+    left_of_many++;
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void *wait_for_too_many(void *unused)
+{
+    synchronize_rcu();
+    CHECK(left_of_many == inside_of_many);
+    ended = true;
+    return unused;
+}
+
+static void crowd_without_memory(int many)
+{
+    static const int calls[] = {SYS_mmap, -1};
+    char *stacks = one_stack((size_t)many * SMALL_STACK);
+    pthread_t *threads = calloc((size_t)many, sizeof(*threads)), waiter;
+    pthread_attr_t attributes;
+
+    pthread_attr_init(&attributes);
+    for (int i = 0; i < many; i++) {
+        pthread_attr_setstack(&attributes, stacks + (size_t)i * SMALL_STACK, SMALL_STACK);
+        if (pthread_create(&threads[i], &attributes, be_one_of_too_many, NULL))
+            skip("no more than %d threads here", i);
+    }
+    while (ready < many)
+        sleep_ms(5);
+    go = true;
+    while (inside_of_many < many)
+        sleep_ms(5);
+    /* Its stack is not to be refused. */
+    waiter = start(wait_for_too_many, NULL);
+    refuse(calls, ENOMEM);
+    CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+    sleep_ms(100);
+    CHECK(!ended);
+    hold = true;
+    while (pthread_tryjoin_np(waiter, NULL))
+        usleep(500);
+    CHECK(ended && left_of_many == many);
+    for (int i = 0; i < many; i++)
+        while (pthread_tryjoin_np(threads[i], NULL))
+            usleep(500);
+    check_callbacks();
+    inject_arm(false);
+    printf("    %d sections at once; %llu holdouts asked, %llu transient waits, %lu calls refused\n", many,
+           (unsigned long long)stats().holdouts, (unsigned long long)stats().transient_waits, injected(calls));
+}
+
+static void a_thousand_sections_are_waited_for_where_mmap_is_refused(void)
+{
+    crowd_without_memory(1000);
+    if (rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_AUTO)
+        CHECK(stats().holdouts >= 1000);
+}
+
+/* Those beyond the places are waited for as transient ones. */
+static void more_sections_than_there_are_places_for_are_waited_for(void)
+{
+    crowd_without_memory(MANY);
+    CHECK(stats().transient_waits > 0);
+}
+
 /* ---- a list of what may be called ------------------------------------------------------------------------------ */
 
 /* As docs/FAULTS.md lists them; tests/syscalls.rs compares. */
@@ -878,6 +1024,21 @@ static void where_no_file_can_be_opened_grace_periods_end(void)
     work();
 }
 
+/* No page more than the process has. */
+static void where_no_address_space_is_left_grace_periods_end(void)
+{
+    unsigned long pages = 0;
+    FILE *file;
+
+    have_readers();
+    file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%lu", &pages) == 1 && pages > 0);
+    fclose(file);
+    set_limit(RLIMIT_AS, pages * (rlim_t)sysconf(_SC_PAGESIZE));
+    CHECK(mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
+    work();
+}
+
 static void hide_proc(bool behind_tmpfs)
 {
     if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
@@ -995,11 +1156,16 @@ int main(int argc, char **argv)
         SCENARIO(a_fork_handler_may_wait_where_madvise_is_refused),
         SCENARIO(a_stall_is_reported_without_calls_where_memory_is_not_read),
         SCENARIO(without_a_clock_grace_periods_end),
+        SCENARIO(a_clock_that_goes_in_the_middle_of_a_wait_makes_it_no_longer),
+        SCENARIO(without_a_clock_who_does_not_hear_is_rescued_as_soon),
+        SCENARIO(a_thousand_sections_are_waited_for_where_mmap_is_refused),
+        SCENARIO(more_sections_than_there_are_places_for_are_waited_for),
         SCENARIO(a_sandbox_that_kills_for_calls_not_listed_kills_nobody),
         SCENARIO(where_no_signal_can_be_queued_ipis_arrive),
         SAYS(where_no_thread_can_be_created_callbacks_run_in_rcu_barrier,
              "no thread to run callbacks; rcu_barrier() runs them"),
         SCENARIO(where_no_file_can_be_opened_grace_periods_end),
+        SCENARIO(where_no_address_space_is_left_grace_periods_end),
         SCENARIO(where_proc_is_not_mounted_grace_periods_end),
         SCENARIO(where_proc_is_something_else_grace_periods_end),
         SCENARIO(what_is_said_on_a_full_disk_is_lost_and_nothing_else),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What others do to a process, and what it does to itself, while grace periods run: it is stopped, traced,
- * stepped, frozen; its signals are blocked, ignored, taken; it executes, spawns and forks. FAULTS_LONG in
- * the environment: as often as that takes to be believed.
+ * stepped, frozen; its signals are blocked, ignored, taken; it executes, spawns and forks. FAULTS_LONG=N in
+ * the environment: an Nth of as often as that takes to be believed.
  */
 #include "test.h"
 #include "workload.h"
@@ -18,7 +18,10 @@ extern char **environ;
 
 static unsigned scale(unsigned quick, unsigned full)
 {
-    return getenv("FAULTS_LONG") ? full : quick;
+    const char *part = getenv("FAULTS_LONG");
+    unsigned some = part ? full / (unsigned)atoi(part) : 0;
+
+    return some > quick ? some : quick;
 }
 
 /* What the helpers below count; they are processes of their own. */

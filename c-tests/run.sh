@@ -25,6 +25,13 @@ run() { # mode, kind, tests
     export RCU_NOTRACE_IPI=$1
     local kind=$2
     shift 2
+    # Masses: the full numbers where signals are sent, a tenth elsewhere.
+    if [ -n "${FAULTS_LONG:-}" ]; then
+        case $RCU_NOTRACE_IPI$kind in
+        auto | signal) FAULTS_LONG=1 ;;
+        *) FAULTS_LONG=10 ;;
+        esac
+    fi
     for test in "$@"; do
         echo "# $test$kind, $RCU_NOTRACE_IPI"
         one "$directory/$test$kind"

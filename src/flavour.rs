@@ -107,7 +107,7 @@ impl Flavour {
         Flavour {
             index,
             names,
-            registry: Registry::new(),
+            registry: Registry::new(index),
             transient: Transient::new(),
             holdouts: Countdown::new(),
             boost: Boost::new(),

@@ -314,7 +314,7 @@ impl Reader {
         if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 && !broken!("leaving-mark") {
             return;
         }
-        if !self.knows_its_thread() {
+        if !self.knows_its_thread() || !flavour.registry.claim() {
             return;
         }
         stop!("join");
@@ -323,6 +323,7 @@ impl Reader {
         if broken!("join-claim") {
             self.mark.store(mark::JOINING, Relaxed);
         } else if self.mark.compare_exchange(before, mark::JOINING, SeqCst, Relaxed).is_err() {
+            flavour.registry.give_up();
             return;
         }
         stop!("join-claimed");

@@ -7,19 +7,23 @@
 //!
 //! The array lists the threads that were lately active: grace periods park those that they find
 //! idle again and again (`grace_period.rs`), and a parked thread costs a grace period nothing.
+//!
+//! The array does not grow, so no wait ever needs memory. A thread claims a place in it before it
+//! registers; where none is left, its sections stay transient ([`crate::transient`]) until there is one
+//! (PLACES).
 
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::slice;
 use core::sync::atomic::{
-    AtomicPtr,
+    AtomicI32, AtomicPtr,
     Ordering::{Relaxed, SeqCst},
 };
 
-use crate::bug::{self, Decimal};
+use crate::bug;
 use crate::chain::{Chain, Link};
+use crate::flavour::FLAVOURS;
 use crate::reader::Reader;
-use crate::sys::{self, futex::Lock};
+use crate::sys::futex::Lock;
 
 /// One reader as waiters see it.
 #[derive(Clone, Copy)]
@@ -44,7 +48,13 @@ impl Entry {
     }
 }
 
-const INITIAL: usize = 256;
+/// So many readers of a flavour are listed at once.
+const PLACES: i32 = 4096;
+
+/// The array has room for a few more: a child of fork counts its places anew, and its thread may be in
+/// the middle of registering, in each of some handlers one above the other.
+const ROOM: usize = PLACES as usize + 64;
+
 const _: () = assert!(size_of::<Entry>() == 24, "docs/DESIGN.md says what grows with what");
 const EMPTY: Entry =
     Entry { reader: ptr::null(), quiet: 0, parking: false, asked: 0, scheduled: 0 };
@@ -58,39 +68,63 @@ impl Link for Reader {
 /// Readers, and those that come.
 pub struct Registry {
     newcomers: Chain<Reader>,
+    /// How many places are claimed: by entries, by newcomers, by those about to be.
+    claimed: AtomicI32,
     lock: Lock,
-    dense: UnsafeCell<Dense>,
+    dense: &'static List,
 }
 
+/// The array, and how much of it is used.
+struct List(UnsafeCell<Dense>);
+
 struct Dense {
-    initial: [Entry; INITIAL],
-    /// More than `initial` holds: a mapping; null before.
-    grown: *mut Entry,
-    capacity: usize,
+    entries: [Entry; ROOM],
     used: usize,
 }
 
-// SAFETY: `dense` is touched under `lock` only, or in a forked child's only thread; its pointers
+/// Apart from the flavours, and all zero: what is never used takes neither memory nor a file's space.
+static LISTS: [List; FLAVOURS] =
+    [const { List(UnsafeCell::new(Dense { entries: [EMPTY; ROOM], used: 0 })) }; FLAVOURS];
+
+// SAFETY: a flavour's list is touched under its registry's lock only, or in a forked child's only thread; its pointers
 // refer to readers, whose fields are atomics.
-unsafe impl Sync for Registry {}
+unsafe impl Sync for List {}
 
 impl Registry {
-    /// Nobody.
-    pub const fn new() -> Self {
+    /// Nobody; of the flavour at that index.
+    pub const fn new(flavour: usize) -> Self {
         Registry {
             newcomers: Chain::new(),
+            claimed: AtomicI32::new(0),
             lock: Lock::new(),
-            dense: UnsafeCell::new(Dense {
-                initial: [EMPTY; INITIAL],
-                grown: ptr::null_mut(),
-                capacity: INITIAL,
-                used: 0,
-            }),
+            dense: &LISTS[flavour],
         }
     }
 
+    /// Claims a place, if there is one: before a reader is pushed. Each claim goes to an entry or is given
+    /// back, so whoever is pushed finds room (PLACES; partner: `Roster::insert`).
+    #[inline(always)]
+    pub fn claim(&self) -> bool {
+        // A look first: where none is left, each section of those without asks.
+        if self.claimed.load(Relaxed) >= PLACES && !broken!("places") {
+            return false;
+        }
+        let is_mine = self.claimed.fetch_add(1, Relaxed) < PLACES || broken!("places");
+        if !is_mine {
+            self.give_up();
+        }
+        is_mine
+    }
+
+    /// Gives a claim back.
+    #[inline(always)]
+    pub fn give_up(&self) {
+        self.claimed.fetch_sub(1, Relaxed);
+    }
+
     /// Publishes this thread's reader, unless it is in the chain still: a reader may be parked, and
-    /// come again, before anybody took it in from there. For the one that claimed JOINING.
+    /// come again, before anybody took it in from there. For the one that claimed JOINING, and a place,
+    /// which goes to its entry.
     ///
     /// Ordering: a full fence before the section's loads (NEWCOMER; partner: GP-START in
     /// `Flavour::run`, before `Roster::admit`).
@@ -98,6 +132,7 @@ impl Registry {
     pub fn push(&self, reader: &Reader) {
         // CHAIN: our claim of JOINING came before this look.
         if !reader.next.load(SeqCst).is_null() && !broken!("double-push") {
+            self.give_up();
             return;
         }
         // SAFETY: not on the chain, as we have just seen, and only the one that claimed JOINING puts
@@ -123,11 +158,9 @@ impl Registry {
         self.lock.reset(false);
         self.newcomers.reset();
         // SAFETY: the caller is the only thread.
-        let dense = unsafe { &mut *self.dense.get() };
-        // Another thread may have been growing the array: what it mapped is left where it is.
-        dense.grown = ptr::null_mut();
-        dense.capacity = INITIAL;
+        let dense = unsafe { &mut *self.dense.0.get() };
         dense.used = 0;
+        self.claimed.store(i32::from(survivor.is_some()), SeqCst);
         if let Some(reader) = survivor {
             self.lock().insert(reader);
         }
@@ -150,15 +183,14 @@ impl Drop for Roster<'_> {
 impl Roster<'_> {
     fn dense(&mut self) -> &mut Dense {
         // SAFETY: we hold the lock, and `self` is borrowed for as long as the answer.
-        unsafe { &mut *self.registry.dense.get() }
+        unsafe { &mut *self.registry.dense.0.get() }
     }
 
     /// The readers listed.
     pub fn entries(&mut self) -> &mut [Entry] {
-        let dense = self.dense();
-        let first = if dense.grown.is_null() { dense.initial.as_mut_ptr() } else { dense.grown };
-        // SAFETY: `used` entries from there are initialised, and borrowed from `self`.
-        unsafe { slice::from_raw_parts_mut(first, dense.used) }
+        let Dense { entries, used } = self.dense();
+        // Never more than there is room for (`insert`).
+        entries.get_mut(..*used).unwrap_or_default()
     }
 
     /// How many.
@@ -185,37 +217,17 @@ impl Roster<'_> {
             // It parked itself and came back before anybody looked.
             if ptr::eq(entry.reader, reader) && !broken!("listed-once") {
                 entry.quiet = 0;
+                self.registry.give_up();
                 return;
             }
         }
-        self.make_room();
         let index = self.len();
+        if index == ROOM {
+            // PLACES: whoever is pushed has one.
+            bug::die(&[b"more readers than places"]);
+        }
         self.dense().used = index + 1;
         self.place(index, Entry { reader, ..EMPTY });
-    }
-
-    fn make_room(&mut self) {
-        let used = self.len();
-        if used < self.dense().capacity {
-            return;
-        }
-        let bytes = used * size_of::<Entry>();
-        let Some(fresh) = sys::map(2 * bytes) else {
-            bug::die(&[b"no memory to list ", Decimal::new(used as u64).text(), b" readers"]);
-        };
-        let fresh = fresh.as_ptr().cast::<Entry>();
-        for (index, entry) in self.entries().iter().enumerate() {
-            // SAFETY: `index` is within the new mapping, which nobody else knows.
-            unsafe { fresh.add(index).write(*entry) };
-        }
-        let dense = self.dense();
-        let old = dense.grown;
-        dense.grown = fresh;
-        dense.capacity = 2 * used;
-        if !old.is_null() {
-            // SAFETY: the old mapping of that size has just been replaced.
-            unsafe { sys::unmap(old.cast(), bytes) };
-        }
     }
 
     /// Takes a reader out, if it is listed: everywhere. Where a thread died unseen and its stack
@@ -242,6 +254,7 @@ impl Roster<'_> {
                 self.place(index, moved);
             }
             self.dense().used = last;
+            self.registry.give_up();
         }
     }
 

@@ -66,6 +66,12 @@ fn configure() {
     stats::configure();
 }
 
+/// Whether the environment can be read by now; a choice that is made once waits for it.
+pub fn knows_environment() -> bool {
+    ensure_started();
+    !UNREAD.load(Relaxed)
+}
+
 /// What the environment says; nothing in a program that runs with another's rights.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
     extern "C" {
@@ -84,6 +90,8 @@ extern "C" fn constructor() {
     ensure();
     if UNREAD.load(Relaxed) {
         configure();
+        // A program may take it away again.
+        UNREAD.store(false, Relaxed);
     }
 }
 

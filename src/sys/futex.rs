@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{clock_ns, futex, futex_bitset, monotonic_ns, sleep_ns, Answer};
+use super::{clock_ns, futex, futex_bitset, has_passed, monotonic_ns, sleep_ns, Answer};
 
 /// Whether the kernel, or a sandbox, has refused futex(2).
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -31,7 +31,11 @@ const BLIND_NS: u32 = 200_000;
 pub fn wait(word: &AtomicU32, value: u32, timeout_ns: u64) {
     let limit = timespec(timeout_ns);
     let limit = if timeout_ns == 0 { ptr::null() } else { &raw const limit };
-    sleep_if_refused(futex(word, libc::FUTEX_WAIT, value, limit), word, value);
+    let answer = futex(word, libc::FUTEX_WAIT, value, limit);
+    if answer == -(libc::ETIMEDOUT as isize) {
+        has_passed(timeout_ns);
+    }
+    sleep_if_refused(answer, word, value);
 }
 
 /// An error while the word has not changed is a refusal, whatever it is called: not to be asked again at
@@ -67,7 +71,7 @@ pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
     let mut answer = futex(word, FUTEX_LOCK_PI2, 0, &raw const limit);
     if answer == -(libc::ENOSYS as isize) {
         // Before Linux 5.14 only by the clock of the day.
-        let limit = timespec(clock_ns(libc::CLOCK_REALTIME).wrapping_add(timeout_ns));
+        let limit = timespec(clock_ns(libc::CLOCK_REALTIME).unwrap_or(0).wrapping_add(timeout_ns));
         answer = futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit);
     }
     match answer {

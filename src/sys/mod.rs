@@ -5,7 +5,7 @@
 //! use the rest, and they must not run code that somebody may have instrumented or interposed.
 
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -129,7 +129,9 @@ pub fn sched_yield() {
 pub fn sleep_ns(ns: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: libc::c_long::from(ns) };
     // SAFETY: the kernel reads a live timespec.
-    unsafe { arch::syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) };
+    if unsafe { arch::syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) } == 0 {
+        has_passed(u64::from(ns));
+    }
 }
 
 /// Blocks these signals in this thread too.
@@ -331,21 +333,47 @@ pub fn leave_real_time() {
     unsafe { arch::syscall3(libc::SYS_sched_setscheduler, 0, policy, priority) };
 }
 
-/// CLOCK_MONOTONIC in nanoseconds.
+/// What the clock said last, or a little before; where it is refused, what is known to have passed since.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Whether it was refused when last asked.
+static CLOCKLESS: AtomicBool = AtomicBool::new(false);
+
+/// So much more than [`LAST`] the clock may have said: it is stored that seldom.
+const STEP_NS: u64 = 1_000_000;
+
+/// Where the clock is refused, a look at it is taken for so long: nobody may wait for a time that does not come.
+const LOOK_NS: u64 = 1000;
+
+/// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused
+/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last. It never goes back.
 pub fn monotonic_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
+    let last = LAST.load(Relaxed);
+    let Some(now) = clock_ns(libc::CLOCK_MONOTONIC) else {
+        CLOCKLESS.store(true, Relaxed);
+        return LAST.fetch_add(LOOK_NS, Relaxed) + STEP_NS + LOOK_NS;
+    };
+    if now > last + STEP_NS {
+        LAST.fetch_max(now, Relaxed);
+        if CLOCKLESS.load(Relaxed) {
+            CLOCKLESS.store(false, Relaxed);
+        }
+    }
+    now.max(last)
 }
 
-/// A clock in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused (a
-/// sandbox, and no vDSO), each look is taken for a microsecond: nobody may wait for a time that does not come.
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    static LOOKS: AtomicU64 = AtomicU64::new(0);
+/// The caller slept so long.
+fn has_passed(ns: u64) {
+    if CLOCKLESS.load(Relaxed) {
+        LAST.fetch_add(ns, Relaxed);
+    }
+}
+
+fn clock_ns(clock: libc::clockid_t) -> Option<u64> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into a live local.
-    if unsafe { libc::clock_gettime(clock, &raw mut now) } != 0 {
-        return LOOKS.fetch_add(1000, Relaxed);
-    }
-    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64)
+    let answer = unsafe { libc::clock_gettime(clock, &raw mut now) };
+    (answer == 0).then(|| now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: *const libc::timespec) -> Answer {

@@ -21,6 +21,10 @@ static BARRIERS: AtomicU64 = AtomicU64::new(0);
 /// Whether more than a byte of code may be changed: it may be patched here, and nobody else runs.
 pub fn is_safe_now() -> bool {
     if PERMISSION.load(Relaxed) == UNKNOWN {
+        // Who comes first makes do with sites that load.
+        if !start::knows_environment() {
+            return false;
+        }
         let granted = cfg!(target_arch = "x86_64") && is_wanted() && register();
         PERMISSION.store(if granted { GRANTED } else { REFUSED }, Relaxed);
     }
