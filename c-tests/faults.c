@@ -733,7 +733,7 @@ static void more_sections_than_there_are_places_for_are_waited_for(void)
 #define LIBRARY_CALLS \
     X(membarrier) X(futex) X(tgkill) X(rt_tgsigqueueinfo) X(rt_sigaction) X(rt_sigprocmask) X(rt_sigreturn) X(rt_sigtimedwait) \
     X(getpid) X(gettid) X(mmap) X(munmap) X(madvise) X(mprotect) X(sched_yield) X(nanosleep) \
-    X(sched_getscheduler) X(sched_setscheduler) X(prctl) X(openat) X(read) X(pread64) X(close) \
+    X(sched_getscheduler) X(sched_setscheduler) X(prctl) X(openat) X(fstat) X(pread64) X(close) \
     X(lseek) X(pwritev2) X(ppoll) X(writev) X(exit_group) X(process_vm_readv)
 /* end of LIBRARY_CALLS */
 

@@ -873,6 +873,46 @@ static void overwrite(void)
             CHECK(newest[i] == 99999);
 }
 
+static atomic_bool enough;
+
+static void *emit_till_enough(void *unused)
+{
+    for (uint64_t i = 0; !enough; i++)
+        emit(1, i);
+    return unused;
+}
+
+/* It closes its standard input, and names that number a moment later: no file of ours may be there, and be closed. */
+static void descriptor_put_in_place(void)
+{
+    int own = open("/dev/null", O_RDONLY);
+    struct stat wanted, found;
+    unsigned long rounds = 0;
+    pthread_t thread;
+
+    begin(RCUTRACE_OVERWRITE, 16384, 0, 3);
+    CHECK(own > 2 && !fstat(own, &wanted));
+    thread = start(emit_till_enough, NULL);
+    for (uint64_t begun = now_ns(); now_ns() - begun < 500000000; rounds++) {
+        close(0);
+        for (volatile unsigned i = 0; i < rounds % 1000; i++)
+            ;
+        CHECK(dup2(own, 0) == 0);
+        for (volatile unsigned i = 0; i < 1000; i++)
+            ;
+        CHECK(!fstat(0, &found) && found.st_rdev == wanted.st_rdev);
+    }
+    enough = true;
+    pthread_join(thread, NULL);
+    seen.any_order = true;
+    CHECK(!strcmp(request("detach\tall"), "ok"));
+    memset(newest, 0, sizeof(newest));
+    read_trace(path, &trace, look_for_newest, &seen);
+    unlink(path);
+    printf("    %lu rounds beside %llu events\n", rounds, (unsigned long long)newest[1]);
+    CHECK(rounds > 1000 && newest[1] > 10000);
+}
+
 static atomic_int xfsz;
 static void on_xfsz(int unused)
 {
@@ -1624,6 +1664,7 @@ static const struct scenario scenarios[] = {
     SCENARIO(forked_into_the_same_id),
     SCENARIO(drop_newest),
     SCENARIO(overwrite),
+    SCENARIO(descriptor_put_in_place),
     SCENARIO(file_size_limit),
     SCENARIO(full_disk),
     SCENARIO(ordinary_fork),

@@ -91,13 +91,21 @@ static void expect_no_end(void)
     CHECK(ended != wanted);
 }
 
-/* Grace periods one after another, until one comes to that place. */
+/* How often the reader has looked for orders. */
+static atomic_ulong turns;
+
+/* Grace periods one after another, until one comes to that place. None begins while the reader is still in the handler of
+ * the one before: it would wait for a reader that is about to stop. */
 static void wait_until(struct stop *reached, struct stop *by_waiter)
 {
     for (int i = 0; i < 1000 && !reached->reached; i++) {
+        unsigned long seen;
+
         want_one(by_waiter);
         while (ended != wanted && !reached->reached)
             sched_yield();
+        seen = turns;
+        CHECK(SOON(reached->reached || turns > seen + 1));
     }
     CHECK(reached->reached);
 }
@@ -129,6 +137,7 @@ static void *reads(void *stopping)
     for (;;) {
         int what = order;
 
+        turns++;
         if (what == obeyed)
             continue;
         if (what == ENTER)

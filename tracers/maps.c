@@ -114,13 +114,14 @@ static size_t read_all(const char *path, char *text, size_t size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     size_t used = 0;
+    struct stat file;
     ssize_t got;
 
-    if (fd < 0)
+    if (fd < 0 || sys_fstat(fd, &file))
         return 0;
-    while (used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0)
+    while (used < size - 1 && (got = pread(fd, text + used, size - 1 - used, (off_t)used)) > 0)
         used += (size_t)got;
-    close(fd);
+    sys_close_if(fd, &file);
     text[used] = 0;
     return used;
 }

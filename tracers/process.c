@@ -155,11 +155,12 @@ static void read_own_names(void)
 {
     ssize_t length = readlink("/proc/self/exe", process.executable, sizeof(process.executable) - 1);
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+    struct stat file = {0};
 
     process.executable[length > 0 ? length : 0] = 0;
-    length = fd < 0 ? 0 : read(fd, process.arguments, sizeof(process.arguments) - 1);
+    length = fd < 0 || sys_fstat(fd, &file) ? 0 : pread(fd, process.arguments, sizeof(process.arguments) - 1, 0);
     if (fd >= 0)
-        close(fd);
+        sys_close_if(fd, &file);
     for (ssize_t i = 0; i < length - 1; i++)
         if (!process.arguments[i])
             process.arguments[i] = ' ';

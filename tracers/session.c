@@ -2,9 +2,9 @@
 /*
  * The file of a session: opened and checked, its chunks handed out and mapped.
  *
- * No descriptor is needed between two uses: a thread that wants a chunk opens the file by its path. One
- * is kept high up for the case that the path fails one day (other rights, another root), and is believed
- * only after a look at what it is: the program may have closed it and have another file there.
+ * One descriptor is kept, high up, and is believed only after a look at what it is: the program may have closed it
+ * and have another file there. Then the file is opened by its path for each use. That takes the lowest number,
+ * which the program may just have closed to put another file there: so it is closed only if it is still ours.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -44,18 +44,20 @@ static bool is_ours(const struct session *session, int fd)
 
 static int open_again(const struct session *session)
 {
-    int fd = sys_open(session->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    int fd;
 
-    if (fd >= 0 && is_ours(session, fd))
-        return fd;
-    if (fd >= 0)
-        sys_close(fd);
-    return is_ours(session, session->fd) ? session->fd : -1;
+    if (is_ours(session, session->fd))
+        return session->fd;
+    fd = sys_open(session->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0 || is_ours(session, fd))
+        return fd < 0 ? -1 : fd;
+    sys_close(fd);
+    return -1;
 }
 
 static void close_again(const struct session *session, int fd)
 {
-    if (fd != session->fd)
+    if (fd != session->fd && is_ours(session, fd))
         sys_close(fd);
 }
 
@@ -409,10 +411,14 @@ void session_keep_chunk(const struct session *session, struct ring *ring)
 }
 
 /* The ring has two chunks at least that are not kept. */
+enum { MOST_KEPT = 65536 };
+
 static bool reuse_oldest(struct session *session, struct ring *ring)
 {
     struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk = NULL;
     uint64_t index;
+    /* The list is in a file that others may write to: it may have no end. */
+    uint32_t left = MOST_KEPT;
 
     if (!old)
         return false;
@@ -422,7 +428,7 @@ static bool reuse_oldest(struct session *session, struct ring *ring)
             index = chunk->next_index;
             sys_munmap(chunk, session->chunk_size);
         }
-        if (index == ring->index ||
+        if (!left-- || index == ring->index ||
             index >= __atomic_load_n(&session->header->chunks, __ATOMIC_RELAXED))
             return false;
         chunk = (struct rcutrace_chunk *)map_chunk(session, index, 0);
@@ -597,7 +603,8 @@ static const char *what_is_wrong(const struct rcutrace_header *header)
 }
 
 /* What is wrong, or NULL and the mapped header. */
-static const char *check_file(int fd, struct stat *file, struct rcutrace_header **header)
+/* What was checked is what is used: others may write to the file meanwhile. */
+static const char *check_file(int fd, struct stat *file, struct rcutrace_header **header, struct rcutrace_header *checked)
 {
     const char *wrong;
 
@@ -612,7 +619,8 @@ static const char *check_file(int fd, struct stat *file, struct rcutrace_header 
     *header = sys_mmap(NULL, RCUTRACE_HEADER_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (!*header)
         return "cannot be mapped";
-    wrong = what_is_wrong(*header);
+    memcpy(checked, *header, sizeof(*checked));
+    wrong = what_is_wrong(checked);
     if (wrong)
         sys_munmap(*header, RCUTRACE_HEADER_SIZE);
     return wrong;
@@ -620,7 +628,7 @@ static const char *check_file(int fd, struct stat *file, struct rcutrace_header 
 
 struct session *session_open(const char *path, char *why, size_t size)
 {
-    struct rcutrace_header *header = NULL;
+    struct rcutrace_header *header = NULL, checked;
     struct session *session = NULL;
     const char *wrong;
     struct stat file;
@@ -631,7 +639,7 @@ struct session *session_open(const char *path, char *why, size_t size)
         return NULL;
     }
     fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    wrong = fd < 0 ? strerror(errno) : check_file(fd, &file, &header);
+    wrong = fd < 0 ? strerror(errno) : check_file(fd, &file, &header, &checked);
     if (!wrong) {
         /* Most of it is never touched. */
         session = sys_mmap(NULL, sizeof(*session), PROT_READ | PROT_WRITE,
@@ -649,18 +657,18 @@ struct session *session_open(const char *path, char *why, size_t size)
     }
     session->header = header;
     session->serial = ++serial;
-    session->chunk_size = header->chunk_size;
-    session->mode = header->mode;
-    session->thread_chunks = header->thread_chunks;
-    session->chunk_limit = header->chunk_limit;
-    session->drained = header->flags & RCUTRACE_DRAINED;
-    session->slot_limit = session->drained ? header->slot_limit : 0;
+    session->chunk_size = checked.chunk_size;
+    session->mode = checked.mode;
+    session->thread_chunks = checked.thread_chunks;
+    session->chunk_limit = checked.chunk_limit;
+    session->drained = checked.flags & RCUTRACE_DRAINED;
+    session->slot_limit = session->drained ? checked.slot_limit : 0;
     session->device = file.st_dev;
     session->inode = file.st_ino;
     session->fd = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
-    close(fd);
+    sys_close_if(fd, &file);
     strcpy(session->path, path);
-    rcutrace_tsc = header->clock == RCUTRACE_CLOCK_TSC;
+    rcutrace_tsc = checked.clock == RCUTRACE_CLOCK_TSC;
     session_mark_time(session);
     rcu_assign_pointer(session_current, session);
     process_renew_generation();

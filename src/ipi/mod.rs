@@ -202,7 +202,10 @@ pub fn is_dead(tid: i32) -> bool {
     let is_zombie = || proc::status(tid).is_some_and(|status| status.is_dead());
     match sys::tgkill(fork::process(), tid, 0) {
         // The first thread stays a zombie until the process ends.
-        Ok(()) => tid == fork::process() && is_zombie(),
+        Ok(()) => {
+            tid == fork::process()
+                && sys::file::has_memory(tid).map_or_else(is_zombie, |alive| !alive)
+        }
         Err(libc::ESRCH) => true,
         // Refused: what /proc says, of our own threads. (An id may be none, for the same reason.)
         Err(_) => tid > 0 && fork::is_our_process() && (is_zombie() || proc::lacks(tid)),

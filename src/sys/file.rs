@@ -1,12 +1,38 @@
 //! Reading files, and this process's memory as one reads a file: at an address where there may
 //! be nothing any more, without a fault.
 
+use core::cell::Cell;
+use core::mem::MaybeUninit;
 use core::ptr;
 
 use super::{arch, getpid, succeeded};
 
 /// A file open for reading.
-pub struct File(usize);
+///
+/// The program may put a file of its own in this descriptor's place meanwhile: one that it has closed
+/// before, and names (`dup2` to 0, 1 or 2). That one must neither be read from, where reading takes
+/// something away, nor closed.
+pub struct File {
+    descriptor: usize,
+    /// Which file it is.
+    file: Option<Identity>,
+    /// How much was read.
+    position: Cell<u64>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+fn identity(descriptor: usize) -> Option<Identity> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the kernel fills in its structure, which is libc's on the architectures that we run on.
+    let answer =
+        unsafe { arch::syscall3(libc::SYS_fstat, descriptor, status.as_mut_ptr() as usize, 0) };
+    // SAFETY: it did.
+    (answer == 0)
+        .then(|| unsafe { status.assume_init() })
+        .map(|status| (status.st_dev, status.st_ino))
+}
 
 impl File {
     /// Opens it, if that can be done without waiting. The path ends with a zero.
@@ -22,14 +48,31 @@ impl File {
                 [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0, 0, 0],
             )
         };
-        succeeded(answer).then_some(File(answer as usize)).ok_or(-answer as i32)
+        if !succeeded(answer) {
+            return Err(-answer as i32);
+        }
+        let descriptor = answer as usize;
+        Ok(File { descriptor, file: identity(descriptor), position: Cell::new(0) })
     }
 
     /// What comes next; the number of bytes, zero at the end and where reading fails.
     pub fn read(&self, to: &mut [u8]) -> usize {
+        let position = self.position.get();
+        let read = self.read_some(position, to);
+        self.position.set(position.wrapping_add(read as u64));
+        read
+    }
+
+    /// What is at that offset, as much as the kernel gives at once.
+    fn read_some(&self, offset: u64, to: &mut [u8]) -> usize {
+        let (address, bytes) = (to.as_mut_ptr() as usize, to.len());
         // SAFETY: the kernel writes into a live buffer.
-        let answer =
-            unsafe { arch::syscall3(libc::SYS_read, self.0, to.as_mut_ptr() as usize, to.len()) };
+        let answer = unsafe {
+            arch::syscall6(
+                libc::SYS_pread64,
+                [self.descriptor, address, bytes, offset as usize, 0, 0],
+            )
+        };
         usize::try_from(answer).unwrap_or(0)
     }
 
@@ -38,15 +81,9 @@ impl File {
     pub fn read_at(&self, offset: u64, to: &mut [u8]) -> bool {
         let mut done = 0;
         while let Some(rest @ [_, ..]) = to.get_mut(done..) {
-            let (address, bytes) = (rest.as_mut_ptr() as usize, rest.len());
-            let offset = (offset as usize).wrapping_add(done);
-            // SAFETY: the kernel writes into a live buffer.
-            let answer = unsafe {
-                arch::syscall6(libc::SYS_pread64, [self.0, address, bytes, offset, 0, 0])
-            };
-            match usize::try_from(answer) {
-                Ok(bytes @ 1..) => done += bytes,
-                _ => return false,
+            match self.read_some(offset.wrapping_add(done as u64), rest) {
+                0 => return false,
+                bytes => done += bytes,
             }
         }
         true
@@ -55,8 +92,29 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: a descriptor that only this value knows.
-        unsafe { arch::syscall3(libc::SYS_close, self.0, 0, 0) };
+        if identity(self.descriptor) != self.file {
+            return;
+        }
+        // SAFETY: ours, as we have just seen.
+        unsafe { arch::syscall3(libc::SYS_close, self.descriptor, 0, 0) };
+    }
+}
+
+/// Whether a thread has its memory still: it loses that when it ends, be it the first one, which stays as a
+/// zombie. Of this process, and alive or a zombie; nothing if the kernel does not say. Opens no file.
+pub fn has_memory(tid: i32) -> Option<bool> {
+    let from = 0u8;
+    let mut to = 0u8;
+    let here = libc::iovec { iov_base: (&raw mut to).cast(), iov_len: 1 };
+    let there = libc::iovec { iov_base: (&raw const from).cast_mut().cast(), iov_len: 1 };
+    let (here, there) = (&raw const here as usize, &raw const there as usize);
+    // SAFETY: the kernel reads one live byte and writes the other.
+    let answer =
+        unsafe { arch::syscall6(libc::SYS_process_vm_readv, [tid as usize, here, 1, there, 1, 0]) };
+    match -answer as i32 {
+        -1 => Some(true),
+        libc::ESRCH => Some(false),
+        _ => None,
     }
 }
 
@@ -89,6 +147,30 @@ mod tests {
         assert_eq!(file.read(&mut part), 16);
         assert_eq!(part, whole[..16]);
         assert!(File::open(b"no such file\0").is_err());
+    }
+
+    #[test]
+    fn a_file_that_came_in_its_place_is_not_closed() {
+        let file = File::open(b"Cargo.toml\0").expect("tests run in the package's directory");
+        let other = std::fs::File::open("Cargo.lock").expect("as above");
+        let place = file.descriptor;
+        // SAFETY: the program's own descriptors.
+        assert!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&other), place as i32) } >= 0);
+        let programs = identity(place);
+        drop(file);
+        assert!(programs.is_some() && identity(place) == programs);
+        // SAFETY: as above.
+        unsafe { libc::close(place as i32) };
+        let file = File::open(b"Cargo.toml\0").expect("as above");
+        let place = file.descriptor;
+        drop(file);
+        assert_ne!(identity(place), identity(std::os::fd::AsRawFd::as_raw_fd(&other) as usize));
+    }
+
+    #[test]
+    fn a_thread_that_lives_has_memory_and_one_that_there_is_not_has_none() {
+        assert_eq!(has_memory(getpid()), Some(true));
+        assert_eq!(has_memory(i32::MAX), Some(false));
     }
 
     #[test]
