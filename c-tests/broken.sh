@@ -76,7 +76,7 @@ while IFS='|' read -r name tier test mode scenario _; do
     read -r name tier test mode scenario <<<"$name $tier $test $mode $scenario"
     case " $wanted " in
     *" $name "*) ;;
-    " all ") [ "$tier" != open ] || continue ;;
+    " all ") [ "$tier" != model ] || continue ;;
     " $tier ") ;;
     *) continue ;;
     esac

@@ -31,7 +31,8 @@ for library in preload/librcu_notrace_preload.so tracers/librcutrace_heap.so tra
     [ -e "$build/$library" ] || { echo "programs: no $build/$library" >&2; exit 1; }
     libraries+="${libraries:+ }$build/$library"
 done
-unset LD_PRELOAD ${!RCUTRACE_*} ${!RCU_NOTRACE_*}
+# Unbuffered, python takes a write that a signal cut short for a whole one.
+unset LD_PRELOAD ${!RCUTRACE_*} ${!RCU_NOTRACE_*} ${!PYTHON*}
 . "$here/../c-tests/programs.sh"
 # For the server that does not run as root.
 chmod 755 "$work"
@@ -76,8 +77,10 @@ judge_storm() {
         return
     fi
     [ "${count[images]:-0}" -ge 1 ] || { echo 'no storm in any process'; return; }
-    # Some programs end within milliseconds.
-    [ "${count[grace_periods]}" -ge $((3 + 10 * tenths)) ] && [ "${count[trace_grace_periods]}" -ge 1 ] ||
+    # Some programs end within milliseconds; valgrind lets one thread run at a time.
+    local least=$((3 + 10 * tenths))
+    [ "$1" != valgrind ] || least=20
+    [ "${count[grace_periods]}" -ge $least ] && [ "${count[trace_grace_periods]}" -ge 1 ] ||
         echo "too few grace periods: ${count[grace_periods]} and ${count[trace_grace_periods]}"
     [ "$tenths" -lt 5 ] || [ "${count[callbacks]}" -ge 1 ] || echo 'no callback was called'
     [ "${count[stalls]}" = 0 ] || echo "${count[stalls]} stalls"
@@ -431,7 +434,6 @@ python_suites() { # SUITES PREFIX...
 left_alone() {
     cat << 'END2'
 left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: no descriptor but its own may be open; 200 is the recorder's
-left alone: test.test_subprocess.POSIXProcessTestCase.test_swap_std_fds_with_one_closed: leaves 0, 1 or 2 closed, where the recorder's next file comes
 left alone: test.test_signal.ItimerTest.test_itimer_real: pause() may end by no signal but its own; in mode signal IPIs end it
 END2
 }
