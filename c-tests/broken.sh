@@ -22,7 +22,7 @@ if [ "${1-}" = doc ]; then
     rows | while IFS='|' read -r name tier test mode scenario label what; do
         took=$(awk -v n="${name// /}" '$1 == n { t = $2 } END { print t }' "$library/times" 2>/dev/null)
         echo "| \`$name\` |$what |$label| \`${test// /}\`, $mode: $scenario | ${took:+$took ms} |"
-    done | sed 's/  */ /g'
+    done | sed "s/  */ /g; s/ \` |/\` |/"
     exit
 fi
 
