@@ -127,6 +127,13 @@ bool is_ignored(void)
     return action.handler == SIG_IGN;
 }
 
+bool has_no_effect(void)
+{
+    struct action action = action_of(ipi_signal);
+
+    return ignores(&action, ipi_signal);
+}
+
 /* ---- what arrives ------------------------------------------------------------------------------------------ */
 
 /* Does what the system does by default. */

@@ -619,6 +619,37 @@ static void children_of_fork_answer(void)
 }
 
 /* Where the handler cannot be installed that is said, once, and all is left alone. */
+static atomic_bool has_paused;
+
+static void *pauses(void *unused)
+{
+    rcu_register_thread();
+    if (pause() != -1 || errno != EINTR)
+        fail("pause() did not end by a signal");
+    has_paused = true;
+    return unused;
+}
+
+static void pause_ends_by_the_programs_handlers_only(void)
+{
+    struct sigaction handler = {.sa_handler = on_it};
+    pthread_t waiter, pauser;
+
+    sigaction(SIGUSR2, &handler, NULL);
+    pauser = start(pauses, NULL);
+    waiter = start(wait_all_the_time, NULL);
+    sleep_ms(300);
+    CHECK(!has_paused);
+    printf("    grace periods %llu, IPIs %llu\n", (unsigned long long)stats().grace_periods,
+           (unsigned long long)stats().ipis);
+    CHECK(stats().grace_periods > 20 && stats().ipis > 20);
+    pthread_kill(pauser, SIGUSR2);
+    pthread_join(pauser, NULL);
+    CHECK(has_paused && strangers == 1);
+    stop = true;
+    pthread_join(waiter, NULL);
+}
+
 static void in_a_sandbox(void)
 {
     static struct sock_filter filter[] = {
@@ -698,6 +729,7 @@ static const struct scenario list[] = {
     SCENARIO(what_a_thread_that_blocks_gets_goes_to_one_that_does_not),
     SCENARIO(new_images_survive_a_storm),
     SCENARIO(children_of_fork_answer),
+    SCENARIO(pause_ends_by_the_programs_handlers_only),
     {"where_the_handler_cannot_be_installed_that_is_said", in_a_sandbox, 0,
      "rcu-notrace: preload: no handler can be installed here"},
     SCENARIO(what_it_costs),

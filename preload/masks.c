@@ -166,6 +166,21 @@ int __sigsuspend(const sigset_t *set)
     return sigsuspend(set);
 }
 
+/* Ends by a handler of the program's and by nothing else. So IPIs wait, unless the program handles what comes as one: this
+ * thread does not answer, and is flagged. */
+EXPORT int pause(void)
+{
+    sigset_t mask;
+    uint64_t now = 0;
+
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&now, 8, 0, 0);
+    if (ipi_signal && has_no_effect() && BROKEN != PAUSE)
+        now |= bit(ipi_signal);
+    sigemptyset(&mask);
+    set_word(&mask, now);
+    return real.sigsuspend(&mask);
+}
+
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *set)
 {
     WAIT(real.ppoll(fds, count, timeout, mask));

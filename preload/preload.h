@@ -35,7 +35,7 @@ static inline bool is_ipi_signal(int signal)
 #ifndef BROKEN
 #define BROKEN 0
 #endif
-enum { SENDING_ON = 1, MASKS_OF_ACTIONS, RESTARTING, MASKS_OF_IMAGES, THREADS_SIGNALS, VFORK, SIGNALFD };
+enum { SENDING_ON = 1, MASKS_OF_ACTIONS, RESTARTING, MASKS_OF_IMAGES, THREADS_SIGNALS, VFORK, SIGNALFD, PAUSE };
 
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
 
@@ -102,6 +102,8 @@ int change_action(int signal, const struct sigaction *new, struct sigaction *old
 /* Whether the program ignores the IPI's signal. New images inherit that: around their making the kernel has to
  * know. */
 bool is_ignored(void);
+/* Or it does nothing by default. */
+bool has_no_effect(void);
 void let_be_ignored(bool ignored);
 
 /* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the

@@ -434,7 +434,6 @@ python_suites() { # SUITES PREFIX...
 left_alone() {
     cat << 'END2'
 left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: no descriptor but its own may be open; 200 is the recorder's
-left alone: test.test_signal.ItimerTest.test_itimer_real: pause() may end by no signal but its own; in mode signal IPIs end it
 END2
 }
 normalise_suites() {
