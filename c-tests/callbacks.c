@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -577,7 +578,7 @@ static void no_worker_is_created_by_call_rcu_but_by_what_may_block_or_exits(void
 /* ---- a traced pthread_create -------------------------------------------------------------------- */
 
 static atomic_bool trace_create;
-static atomic_int creates;
+static atomic_int creates, refused_creates;
 
 struct created {
     void *(*run)(void *);
@@ -606,8 +607,11 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 
     if (!real)
         *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
-    if (!trace_create)
-        return real(thread, attributes, run, argument);
+    if (!trace_create) {
+        error = real(thread, attributes, run, argument);
+        refused_creates += error == EAGAIN;
+        return error;
+    }
     rcu_register_thread();
     error = real(thread, attributes, register_and_run, &created);
     while (!error && !created.registered)
@@ -626,6 +630,57 @@ static void a_traced_pthread_create_may_register_both_threads(void)
     synchronize_rcu();
     CHECK(soon(one_ran));
     CHECK(creates >= 1);
+}
+
+/* ---- a process in execve(2) ---------------------------------------------------------------------- */
+
+static atomic_bool execs;
+
+/* Fails late: the kernel opens the file, and creates no thread of the process until it has looked at it. */
+static void *try_to_exec(void *file)
+{
+    char *argv[] = {file, NULL};
+
+    while (!stop) {
+        execv(file, argv);
+        CHECK(errno == ENOEXEC);
+        execs = true;
+    }
+    return NULL;
+}
+
+/* Children, in each of which the worker is created anew, with no message (the scenario expects none). */
+static void a_worker_is_created_while_another_thread_tries_to_exec(void)
+{
+    enum { CHILDREN = 40, EXECS = 3 };
+    char file[] = "/tmp/rcu-notrace-exec-XXXXXX";
+    int made = mkstemp(file), refused = 0, status;
+
+    CHECK(made >= 0 && write(made, "no program", 10) == 10 && fchmod(made, 0700) == 0);
+    close(made);
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child = fork();
+
+        CHECK(child >= 0);
+        if (!child) {
+            pthread_t threads[EXECS];
+
+            for (int thread = 0; thread < EXECS; thread++)
+                while (pthread_create(&threads[thread], NULL, try_to_exec, file))
+                    sched_yield();
+            while (!execs)
+                sched_yield();
+            refused_creates = 0;
+            if (rcu_notrace_start_worker() != 0)
+                abort();
+            _exit(refused_creates > 0);
+        }
+        CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+        refused += WEXITSTATUS(status);
+    }
+    unlink(file);
+    printf("  %d of %d workers were refused at first\n", refused, CHILDREN);
+    CHECK(refused);
 }
 
 /* ---- rcu_barrier ----------------------------------------------------------------------------- */
@@ -1478,6 +1533,7 @@ int main(int argc, char **argv)
         SCENARIO(a_worker_that_sleeps_is_woken),
         SCENARIO(no_worker_is_created_by_call_rcu_but_by_what_may_block_or_exits),
         SCENARIO(a_traced_pthread_create_may_register_both_threads),
+        SCENARIO(a_worker_is_created_while_another_thread_tries_to_exec),
         SCENARIO(barriers_wait_for_the_callbacks_of_all_threads_under_load),
         SAYS(where_no_thread_can_be_created_barrier_runs_them,
              "no thread to run callbacks; rcu_barrier() runs them"),

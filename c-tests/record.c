@@ -689,7 +689,7 @@ static void drained_to_the_limit(void)
     uint64_t all = 0;
 
     begin_drained(4096, 100, 8);
-    for (; all < 100000; all++) {
+    for (; all < 100000 || drainer.header->chunks < 100; all++) {
         emit(1, all);
         if (all % 100 == 0)
             sched_yield();
@@ -718,7 +718,7 @@ static void announced_when_there_is_room(void)
         CHECK(emit(2, 0) == DROPPED);
         __atomic_store_n(&drainer.header->slots, slots, __ATOMIC_RELAXED);
         __atomic_fetch_or(&drainer.header->free[0], free, __ATOMIC_RELAXED);
-        /* A hundredth of a second later it tries again, at the next chunk. */
+        /* It tries again at the next chunk. */
         for (uint64_t i = 1; i < 3000; i++) {
             while (emit(2, i) != RECORDED)
                 sched_yield();
@@ -731,7 +731,7 @@ static void announced_when_there_is_room(void)
     end_drained(look_once);
     printf("    %llu processes say who they are, %llu events of the second\n",
            (unsigned long long)seen.processes, (unsigned long long)seen.count[2]);
-    CHECK(seen.processes >= 2 && seen.count[2] == 2999);
+    CHECK(seen.processes == 2 && seen.count[2] == 2999);
 }
 
 /* The first process of a namespace of ids has a child that is the first of another: both are number one, and
@@ -807,7 +807,9 @@ static void drained_forks(void)
     wait_for(child);
     end_drained(look_once);
     CHECK(seen.count[1] == 3 * most && !seen.count[2] && seen.count[3] == 2 * most - 1);
-    CHECK(seen.processes == 2 && !drainer.leaked);
+    if (seen.processes != 2 || drainer.leaked)
+        fail("%llu processes, %llu slots leaked", (unsigned long long)seen.processes,
+             (unsigned long long)drainer.leaked);
 }
 
 /* ---- no room ---------------------------------------------------------------------------------- */
@@ -1727,5 +1729,9 @@ int main(int argc, char **argv)
     rcutrace_add_tracer(&other);
     if (argc > 2 && !strcmp(argv[1], "--as"))
         return be(argv[2]);
+#ifdef ASAN
+    /* Its allocator's locks are not held over fork(): the thread that answers requests is through with its first. */
+    sleep_ms(100);
+#endif
     return RUN_SCENARIOS("record", scenarios, argc, argv);
 }

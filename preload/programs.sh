@@ -78,9 +78,9 @@ judge_storm() {
     fi
     [ "${count[images]:-0}" -ge 1 ] || { echo 'no storm in any process'; return; }
     # Some programs end within milliseconds; valgrind lets one thread run at a time.
-    local least=$((3 + 10 * tenths))
+    local least=$((1 + 10 * tenths))
     [ "$1" != valgrind ] || least=20
-    [ "${count[grace_periods]}" -ge $least ] && [ "${count[trace_grace_periods]}" -ge 1 ] ||
+    [ "${count[grace_periods]}" -ge $least ] && [ "${count[trace_grace_periods]}" -ge $((tenths > 0)) ] ||
         echo "too few grace periods: ${count[grace_periods]} and ${count[trace_grace_periods]}"
     [ "$tenths" -lt 5 ] || [ "${count[callbacks]}" -ge 1 ] || echo 'no callback was called'
     [ "${count[stalls]}" = 0 ] || echo "${count[stalls]} stalls"
@@ -399,7 +399,7 @@ program_stress_ng() {
     rm out/said
 }
 # Of those that count what several processes do, until there was enough.
-normalise_stress_ng() { sed -i -E 's/^((futex|timer|timerfd|itimer|sigq|clone|malloc|pthread): .*) [0-9]+$/\1 enough/' stdout; }
+normalise_stress_ng() { sed -i -E 's/^((futex|timer|timerfd|itimer|sigq|sigchld|clone|malloc|pthread): .*) [0-9]+$/\1 enough/' stdout; }
 
 # ---- from outside --------------------------------------------------------------------------------
 program_valgrind() {

@@ -25,6 +25,11 @@ const NAPS: u32 = 10;
 /// How long it sleeps at most: to wake it may be refused to all those who have something for it.
 const LONGEST_REST_NS: u64 = 10_000_000_000;
 
+/// clone(2) fails with EAGAIN at a limit, which stays, and while another thread of the process is in
+/// execve(2), which ends the process or fails: so it is asked again before anything is said.
+const ATTEMPTS: u32 = 100;
+const BETWEEN_ATTEMPTS_NS: u32 = 1_000_000;
+
 /// A flavour's worker.
 pub struct Worker {
     state: AtomicU8,
@@ -138,9 +143,24 @@ pub fn others() -> u64 {
 
 fn create(flavour: &'static Flavour) -> bool {
     static WARNED: AtomicBool = AtomicBool::new(false);
-    let mut thread = MaybeUninit::uninit();
     // It inherits the mask: signals are the program's, for its own threads.
     let mask = sys::set_signal_mask(others());
+    let mut error = create_once(flavour);
+    let mut attempts = if broken!("exec-retry") { ATTEMPTS } else { 1 };
+    while error == libc::EAGAIN && attempts < ATTEMPTS && !WARNED.load(Relaxed) {
+        sys::sleep_ns(BETWEEN_ATTEMPTS_NS);
+        error = create_once(flavour);
+        attempts += 1;
+    }
+    sys::set_signal_mask(mask);
+    if error != 0 && !WARNED.swap(true, Relaxed) {
+        bug::warn(&[b"no thread to run callbacks; rcu_barrier() runs them"]);
+    }
+    error == 0
+}
+
+fn create_once(flavour: &'static Flavour) -> i32 {
+    let mut thread = MaybeUninit::uninit();
     // SAFETY: `body` takes a flavour's address, and is never unloaded (-z nodelete).
     let error = unsafe {
         libc::pthread_create(
@@ -150,14 +170,11 @@ fn create(flavour: &'static Flavour) -> bool {
             ptr::from_ref(flavour).cast_mut().cast(),
         )
     };
-    sys::set_signal_mask(mask);
     if error == 0 {
         // SAFETY: just created; nobody joins it.
         unsafe { libc::pthread_detach(thread.assume_init()) };
-    } else if !WARNED.swap(true, Relaxed) {
-        bug::warn(&[b"no thread to run callbacks; rcu_barrier() runs them"]);
     }
-    error == 0
+    error
 }
 
 extern "C" fn body(flavour: *mut c_void) -> *mut c_void {

@@ -135,7 +135,7 @@ bool process_begin_child(void)
 
 /* ---- what it says of itself ------------------------------------------------------------------ */
 
-bool process_announce(void)
+bool process_announce(struct session *session)
 {
     const uint32_t ids[] = {process.pid, sys_getppid()};
     const struct piece pieces[] = {
@@ -147,8 +147,9 @@ bool process_announce(void)
         {process.arguments, strlen(process.arguments) + 1},
     };
 
-    return record_own(RCUTRACE_PROCESS, pieces, sizeof(pieces) / sizeof(pieces[0])) &&
-           tracers_announce() && maps_announce();
+    if (!session->introduced)
+        session->introduced = record_own(RCUTRACE_PROCESS, pieces, sizeof(pieces) / sizeof(pieces[0]));
+    return session->introduced && tracers_announce() && maps_announce();
 }
 
 static void read_own_names(void)

@@ -413,7 +413,8 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
     return payload;
 }
 
-/* At the image's first event; and again, not too often, while some of it found no room. By one. */
+/* At the image's first event. Again, where nothing found room, with every event that needs some, for a reader must
+ * know whose they are; and not too often while a part found none. By one. */
 static bool must_announce(struct session *session)
 {
     uint64_t at = __atomic_load_n(&session->announce_at, __ATOMIC_RELAXED);
@@ -439,8 +440,9 @@ EXPORT __attribute__((noinline)) uint64_t *rcutrace_reserve_slowly(uintptr_t sta
     if (session && begun && start == thread->committed && !thread->transient) {
         if (must_announce(session)) {
             give_back(thread, bytes);
-            if (!process_announce())
-                __atomic_store_n(&session->announce_at, rcutrace_clock() + PATIENCE, __ATOMIC_RELAXED);
+            if (!process_announce(session))
+                __atomic_store_n(&session->announce_at, session->introduced ? rcutrace_clock() + PATIENCE : 1,
+                                 __ATOMIC_RELAXED);
             start = rcutrace_take(&thread->next, bytes);
         }
         if (start == thread->committed)

@@ -62,6 +62,7 @@ struct session {
     ino_t inode;
     int fd;               /* kept in case the path fails one day; high, and maybe closed by the program */
     uint32_t announced;   /* the image is described in the file, or somebody is at it */
+    uint32_t introduced;  /* its PROCESS record is in the file */
     uint64_t announce_at; /* not all of that found room: when to try again; 0: it did */
     uint64_t failed_at;   /* when there was no room last; 0: there was */
     uint64_t usable;      /* stack of rings that have room; the low half is a number, the other a tag */
@@ -138,8 +139,8 @@ extern uint32_t *process_generation;
 void process_renew_generation(void);
 /* Begins an image if this is a child that nobody told us of. False: another thread is at it. Any context. */
 bool process_begin_child(void);
-/* PROCESS, TYPE and MAP records. False: some are lost. */
-bool process_announce(void);
+/* PROCESS, once, TYPE and MAP records. False: some are lost. By one at a time. */
+bool process_announce(struct session *session);
 /* One line on standard error. */
 void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

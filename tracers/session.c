@@ -410,9 +410,9 @@ void session_keep_chunk(const struct session *session, struct ring *ring)
     }
 }
 
-/* The ring has two chunks at least that are not kept. */
 enum { MOST_KEPT = 65536 };
 
+/* The ring has two chunks at least that are not kept. */
 static bool reuse_oldest(struct session *session, struct ring *ring)
 {
     struct rcutrace_chunk *old = (struct rcutrace_chunk *)ring->chunk, *chunk = NULL;
@@ -602,9 +602,10 @@ static const char *what_is_wrong(const struct rcutrace_header *header)
     return NULL;
 }
 
-/* What is wrong, or NULL and the mapped header. */
-/* What was checked is what is used: others may write to the file meanwhile. */
-static const char *check_file(int fd, struct stat *file, struct rcutrace_header **header, struct rcutrace_header *checked)
+/* What is wrong, or NULL, the mapped header, and what of it was checked, which is what is used: others may write to the
+ * file meanwhile. */
+static const char *check_file(int fd, struct stat *file, struct rcutrace_header **header,
+                              struct rcutrace_header *checked)
 {
     const char *wrong;
 
@@ -747,7 +748,7 @@ void session_after_fork(void)
     session->left = session->reachable = 0;
     session->usable = session->spent = 0;
     session->rings = 0;
-    session->announced = 0;
+    session->announced = session->introduced = 0;
     session->announce_at = 0;
     session->serial = ++serial;
 }
