@@ -187,7 +187,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints steps schedules waits faults hostile crowd
+	events tracepoints steps forks schedules waits faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \
@@ -292,6 +292,8 @@ check-headers: $(LIBRARIES) $(PORTABLE) | tools
 check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	$(Q)$(CARGO) clippy --quiet --locked --lib --features portable-reader -- -D warnings
+	$(Q)$(CARGO) clippy --quiet --locked --lib -- -D warnings --cfg breakable
 	$(Q)$(CARGO) fmt --check -p rcutrace
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -p rcutrace -- -D warnings
 	$(Q)$(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace

@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <sys/mman.h>
 
 static void section(void)
@@ -259,6 +260,47 @@ static void and_may_go_with_the_thread_that_used_it_again(void)
     pthread_join(first, NULL);
 }
 
+/* ---- the last round ---------------------------------------------------------------------------- */
+
+/* A key of somebody's that was created after ours. Its destructor asks for another round until the last, in which
+ * the thread has its first sections. */
+static pthread_key_t late_key;
+static bool registers;
+static atomic_int last_rounds;
+
+static void in_the_last_round(void *round)
+{
+    if ((uintptr_t)round < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(late_key, (char *)round + 1);
+        return;
+    }
+    last_rounds++;
+    if (registers)
+        rcu_register_thread();
+    else
+        join_by_sections();
+}
+
+static void *ends_in_four_rounds(void *unused)
+{
+    pthread_setspecific(late_key, (void *)1);
+    return unused;
+}
+
+static void a_first_section_in_the_last_round_of_destructors_leaves_nothing_behind(void)
+{
+    enum { THREADS = 20 };
+
+    CHECK(!pthread_key_create(&late_key, in_the_last_round));
+    for (int i = 0; i < THREADS; i++) {
+        registers = i % 2;
+        run_on_a_stack_that_goes(ends_in_four_rounds);
+        synchronize_rcu();
+    }
+    printf("    threads %d\n", last_rounds);
+    CHECK(last_rounds == THREADS);
+}
+
 /* ---- the exit hook is traced ------------------------------------------------------------------ */
 
 static atomic_bool trace_setspecific;
@@ -496,6 +538,7 @@ int main(int argc, char **argv)
          a_second_thread_of_an_unannounced_child_is_told_who_must_call_first, 0,
          "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
         SCENARIO(unregistering_in_a_late_destructor_leaves_nothing_behind),
+        SCENARIO(a_first_section_in_the_last_round_of_destructors_leaves_nothing_behind),
         SCENARIO(a_first_section_in_libcs_last_clean_up_leaves_nothing_behind),
         SCENARIO(the_stack_of_a_thread_that_died_unseen_may_be_used_again),
         SCENARIO(and_may_go_with_the_thread_that_used_it_again),

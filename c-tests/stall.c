@@ -353,6 +353,59 @@ static void *trace_waiter(void *unused)
     return unused;
 }
 
+/* ---- a handler that forks ---------------------------------------------------------------------- */
+
+static pid_t forked = -1;
+
+static int forks_once(const struct rcu_notrace_stall *stall, void *unused)
+{
+    (void)stall;
+    (void)unused;
+    if (forked < 0)
+        forked = fork();
+    return 1;
+}
+
+static void *stalls_a_little(void *unused)
+{
+    rcu_read_lock_notrace();
+    tid = (pid_t)syscall(SYS_gettid);
+    sleep_ms(300);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void a_child_of_a_stall_handler_goes_on_and_reports(void)
+{
+    static int quiet = 1;
+    pthread_t r;
+    int status;
+
+    rcu_notrace_set_stall_ms(50);
+    rcu_notrace_set_stall_handler(forks_once, NULL);
+    r = start(stalls_a_little, NULL);
+    while (!tid)
+        sleep_ms(1);
+    synchronize_rcu();
+    if (!forked) {
+        alarm(20);
+        rcu_notrace_set_stall_handler(catch, &quiet);
+        tid = 0;
+        r = start(stalls_a_little, NULL);
+        while (!tid)
+            sleep_ms(1);
+        synchronize_rcu();
+        pthread_join(r, NULL);
+        printf("    reports in the child: %d\n", count);
+        fflush(stdout);
+        _exit(count > 0 ? PASS : FAIL);
+    }
+    CHECK(forked > 0 && waitpid(forked, &status, 0) == forked);
+    pthread_join(r, NULL);
+    if (!WIFEXITED(status) || WEXITSTATUS(status))
+        fail("the child ends with status %#x", (unsigned)status);
+}
+
 static void two_flavours_that_stall_at_once_are_both_reported(void)
 {
     static int quiet = 1;
@@ -399,6 +452,7 @@ int main(int argc, char **argv)
          an_unknown_time_in_the_environment_is_reported, 0,
          "RCU_NOTRACE_STALL_MS=soon is no number"},
         SCENARIO(two_flavours_that_stall_at_once_are_both_reported),
+        SCENARIO(a_child_of_a_stall_handler_goes_on_and_reports),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--environment"))

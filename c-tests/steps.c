@@ -9,9 +9,7 @@
  * What is checked each time: no grace period ends before a section that had the old object, none is late,
  * and at the end the thread is seen, and can be parked, as any other.
  */
-#include "test.h"
-
-#include <ucontext.h>
+#include "steps.h"
 
 #if !defined(__x86_64__)
 int main(void)
@@ -21,43 +19,13 @@ int main(void)
 }
 #else
 
+enum { MOST_PLACES = 4000, SECONDS = 2 };
+
 /* The functions, where the pair is inlined otherwise. */
 extern void called_lock(void) __asm__("rcu_read_lock_notrace");
 extern void called_unlock(void) __asm__("rcu_read_unlock_notrace");
 
-/* ---- steps ------------------------------------------------------------------------------------- */
-
-enum { TRAP = 0x100, MOST_PLACES = 4000, SECONDS = 2 };
-
-static __thread unsigned long step, target;
-/* At each step up to the target, unless NULL; and at the target. */
-static void (*at_each)(void);
-static void (*at_target)(void);
-
-static void on_trap(int signal, siginfo_t *info, void *context)
-{
-    ucontext_t *interrupted = context;
-    int saved = errno;
-
-    (void)signal;
-    (void)info;
-    if (step < target && at_each)
-        at_each();
-    if (step == target)
-        at_target();
-    /* Behind the target it runs on freely. */
-    if (step++ >= target)
-        interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP;
-    errno = saved;
-}
-
-#define SET_TRAP(instruction) \
-    __asm__ volatile("leaq -128(%%rsp), %%rsp\n\tpushfq\n\t" instruction ", (%%rsp)\n\tpopfq\n\t" \
-                     "leaq 128(%%rsp), %%rsp" ::: "memory", "cc")
-
-/* From here on, and no longer. */
-#define STEPS_ON() SET_TRAP("orq $0x100")
-#define STEPS_OFF() SET_TRAP("andq $~0x100")
+/* ---- pieces of code in steps ------------------------------------------------------------------------- */
 
 /* Runs a piece of code with `act` between two of its instructions. False if it has fewer. */
 static bool with(unsigned long at, void (*act)(void), void (*run)(void))
@@ -78,22 +46,6 @@ static unsigned long count_places(void (*run)(void))
 {
     with(~0ul >> 1, nothing, run);
     return step;
-}
-
-/* All places, in an order that leaves no gaps if time is up before: `round` of so many. */
-static unsigned long place_of(unsigned long round, unsigned long places)
-{
-    return round * (places % 7919 ? 7919 : 7907) % places;
-}
-
-static void catch_traps(void)
-{
-    struct sigaction action;
-
-    memset(&action, 0, sizeof(action));
-    action.sa_sigaction = on_trap;
-    action.sa_flags = SA_SIGINFO | SA_RESTART;
-    sigaction(SIGTRAP, &action, NULL);
 }
 
 /* ---- the object -------------------------------------------------------------------------------- */

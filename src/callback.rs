@@ -334,17 +334,29 @@ impl Callbacks {
             _ => self.calling.load(Relaxed),
         };
         for (index, (shard, progress)) in self.shards.iter().zip(&self.progress).enumerate() {
-            let mut waiting = shard.chain.mend();
-            if role & role::RUNS != 0 && calling == index + 1 {
-                waiting += 1;
+            loop {
+                let before = shard.queued.load(SeqCst);
+                let mut waiting = shard.chain.mend();
+                if role & role::RUNS != 0 && calling == index + 1 {
+                    waiting += 1;
+                }
+                let mut head = progress.batch.load(Relaxed);
+                while !head.is_null() {
+                    waiting += 1;
+                    // SAFETY: as in `collect`.
+                    head = unsafe { &*head }.next.load(Relaxed);
+                }
+                let queued = progress.done.load(Relaxed).wrapping_add(waiting);
+                // A handler may have queued one meanwhile, which was counted or not.
+                let counted = shard.queued.compare_exchange(before, queued, SeqCst, Relaxed);
+                if counted.is_ok() {
+                    break;
+                }
+                if broken!("fork-queued") {
+                    shard.queued.store(queued, Relaxed);
+                    break;
+                }
             }
-            let mut head = progress.batch.load(Relaxed);
-            while !head.is_null() {
-                waiting += 1;
-                // SAFETY: as in `collect`.
-                head = unsafe { &*head }.next.load(Relaxed);
-            }
-            shard.queued.store(progress.done.load(Relaxed).wrapping_add(waiting), Relaxed);
         }
         self.holders.store(0, SeqCst);
         self.sleepers.store(0, SeqCst);
@@ -357,7 +369,12 @@ impl Callbacks {
             return;
         }
         self.worker.reset();
-        self.unattended.store(self.counts().0 != self.counts().1 || !self.is_idle(), SeqCst);
+        // In this order: a handler that queues one now finds no worker, and says so itself.
+        self.unattended.store(false, SeqCst);
+        let (queued, done) = self.counts();
+        if queued != done || !self.is_idle() {
+            self.unattended.store(true, SeqCst);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{bug, exit, start, sys};
 pub const RCU_NOTRACE_IPI_AUTO: c_int = 0;
 /// A signal to every reader that was active lately.
 pub const RCU_NOTRACE_IPI_SIGNAL: c_int = 1;
-/// Barrier by membarrier(2), requests flagged remotely, no signal ever.
+/// Barrier by membarrier(2), requests flagged remotely; no signal, as long as membarrier(2) works.
 pub const RCU_NOTRACE_IPI_MEMBARRIER: c_int = 2;
 
 /// A cookie for which a grace period has always passed.

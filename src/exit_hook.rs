@@ -27,14 +27,34 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 /// PTHREAD_KEY_2NDLEVEL_SIZE).
 const KEYS_WITHOUT_ALLOCATION: u32 = 32;
 
-/// Creates the key. Once.
+/// Creates the key: the last of those without allocation, if it is to be had. Once.
+///
+/// Destructors run in the order of their keys, four times over. A thread that has its first section in
+/// another's destructor, in the last of the rounds, still meets ours in that round if our key comes later.
 pub fn start() {
-    let mut key: libc::pthread_key_t = 0;
-    // SAFETY: the destructor has the type that is asked for, and its code is never unloaded
-    // (-z nodelete).
-    if unsafe { libc::pthread_key_create(&raw mut key, Some(on_thread_exit)) } == 0 {
-        KEY.store(key + 1, Release);
+    const MOST: usize = KEYS_WITHOUT_ALLOCATION as usize;
+    let mut keys: [libc::pthread_key_t; MOST] = [0; MOST];
+    let mut created = 0;
+    for key in &mut keys {
+        // SAFETY: the destructor has the type that is asked for, and its code is never unloaded
+        // (-z nodelete).
+        if unsafe { libc::pthread_key_create(key, Some(on_thread_exit)) } != 0 {
+            break;
+        }
+        created += 1;
+        if *key >= KEYS_WITHOUT_ALLOCATION - 1 || broken!("hook-key") {
+            break;
+        }
     }
+    // They come in ascending order, but for those that others give back meanwhile.
+    let created = keys.get(..created).unwrap_or_default();
+    let last = created.iter().filter(|key| **key < KEYS_WITHOUT_ALLOCATION).max();
+    let Some(&ours) = last.or(created.first()) else { return };
+    for &key in created.iter().filter(|key| **key != ours) {
+        // SAFETY: created above, and nobody has a value there.
+        unsafe { libc::pthread_key_delete(key) };
+    }
+    KEY.store(ours + 1, Release);
 }
 
 /// Arms the hook for this thread if that is certain not to allocate. True if it is armed.

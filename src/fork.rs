@@ -80,7 +80,7 @@ pub fn check() {
 fn start_over_unwitnessed() {
     if busy::of_this_thread().load(Relaxed) & busy::FORKING != 0 && !broken!("fork-handler") {
         // In a handler of somebody's, which runs before ours in the child of fork().
-        return in_child();
+        return in_child(begin_over());
     }
     // Starting over in a child of vfork would make its parent forget its readers.
     bug::die(&[
@@ -91,7 +91,9 @@ fn start_over_unwitnessed() {
 
 #[cold]
 fn start_over_unannounced(witness: &AtomicU32) {
+    let before = begin_over();
     if witness.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
+        busy::of_this_thread().store(before, Relaxed);
         return;
     }
     // What goes on in the child is its first thread's section and registration. From another
@@ -106,7 +108,7 @@ fn start_over_unannounced(witness: &AtomicU32) {
             ],
         );
     }
-    in_child();
+    in_child(before);
 }
 
 /// A fork is about to happen: the callbacks' lists shall be whole in the child.
@@ -131,28 +133,34 @@ extern "C" fn parent() {
 extern "C" fn announced() {
     // Unless an earlier handler of somebody's called us, and we have started over already.
     if FORKING.load(SeqCst) != 0 {
-        in_child();
+        in_child(begin_over());
     }
 }
 
-fn in_child() {
+/// Starting over: by the only thread there is, but signal handlers come at each step of it. Their sections are
+/// transient, for none of them joins meanwhile (START-OVER; partner: `Reader::join`); they may queue callbacks;
+/// they may not wait. Answers what this thread was in the middle of.
+fn begin_over() -> u8 {
+    busy::of_this_thread().fetch_or(busy::FORKING | busy::WAITING, Relaxed)
+}
+
+fn in_child(before: u8) {
     // Emulators there are that accept the wiping and do not do it: the witness alone is not asked.
     if let Some(witness) = witness() {
         witness.store(1, SeqCst);
     }
     FORKING.store(0, SeqCst);
-    busy::of_this_thread().fetch_and(!busy::FORKING, Relaxed);
-    if broken!("fork-reset") {
-        return;
+    if !broken!("fork-reset") {
+        ipi::after_fork();
+        stall::after_fork();
+        tracepoint::after_fork();
+        for flavour in flavour::ALL {
+            start_over(flavour, flavour.reader());
+        }
+        // Last: from here on other threads of the child may join.
+        PROCESS.store(sys::getpid(), SeqCst);
     }
-    ipi::after_fork();
-    stall::after_fork();
-    tracepoint::after_fork();
-    for flavour in flavour::ALL {
-        start_over(flavour, flavour.reader());
-    }
-    // Last: from here on other threads of the child may join.
-    PROCESS.store(sys::getpid(), SeqCst);
+    busy::of_this_thread().store(before & !busy::FORKING, Relaxed);
 }
 
 /// Forgets every thread but the current one, `me`, which keeps its section and its registration.

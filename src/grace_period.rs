@@ -326,8 +326,8 @@ impl Flavour {
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a
-    /// full fence in lock's slow path, and nobody needs to be made to pass one (ALONE). All idle
-    /// threads are parked, so a process of idle readers makes no system call here.
+    /// full fence in lock's slow path (ALONE; partner: `Reader::lock_slow`), and nobody needs to be made
+    /// to pass one. All idle threads are parked, so a process of idle readers makes no system call here.
     fn is_alone(&self, roster: &mut Roster) -> bool {
         let me = self.reader();
         let few = roster.len() <= 1 || broken!("alone");
@@ -439,7 +439,8 @@ impl Flavour {
         Look::Straggler
     }
 
-    /// Posts the request of this grace period, once.
+    /// Posts the request of this grace period, once. Before an IPI is sent (JOIN-REPORT; partner:
+    /// `Reader::join`).
     pub fn ask(&self, entry: &mut Entry, tag: u32) {
         if entry.asked == tag {
             return;

@@ -35,14 +35,14 @@
 //! 3. *Each request is taken once*: by an exchange, by the reader (a report) or by the waiter
 //!    (a withdrawal). The grace period ends when all are taken.
 //! 4. *A flag seen after a heavy barrier, on a reader that was asked before it, is answered*: the
-//!    flag is cleared only by an outermost lock's slow path, which then takes the request.
+//!    flag is cleared only by the slow path of a lock, which then takes the request.
 //! 5. *Every step of a reader may be interrupted by a signal handler that opens and closes
 //!    sections on the same thread.*
 //! 6. *Every pointer in the registry points to the TLS of a live thread.*
 //! 7. *Each callback that was queued is called once*, after a grace period that began after it was
 //!    queued, and after those that its thread queued before.
 //!
-//! docs/PROOF.md argues each, and names the build that breaks it and the test that notices.
+//! docs/PROOF.md argues each, and names the builds that break it; docs/BROKEN.md, the tests that notice.
 //!
 //! ## The way through
 //!

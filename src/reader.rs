@@ -56,8 +56,8 @@ pub struct Reader {
 ///
 /// A thread whose first sections come when its exit hooks have already run (a traced `free` in
 /// libc's last clean-up) must not join: nothing would take it out again. It cannot be told from
-/// a new thread but by how few sections are still to come. And a thread that lives for a section
-/// or two is better off not joining.
+/// a new thread but by how few sections are still to come (docs/PROOF.md, 6, says what that leaves). And a thread
+/// that lives for a section or two is better off not joining.
 pub const PROBATION: u8 = 4;
 
 /// Values of [`Reader::mark`].
@@ -138,7 +138,7 @@ pub mod busy {
     pub const REPORTING: u8 = 4;
     /// Leaving the registry.
     pub const LEAVING: u8 = 8;
-    /// In `fork()`.
+    /// In `fork()`; with WAITING: in what its child does to start over.
     pub const FORKING: u8 = 16;
 }
 
@@ -251,6 +251,7 @@ impl Reader {
         // PARK: our increment, a full fence, then the mark. The waiter that parks us sets the
         // mark, a full fence, then reads the word (`Flavour::try_park`). So if the mark still
         // says REGISTERED here, a waiter that changes it later sees our section and takes it back.
+        // And ALONE: the section's loads come after it, too (partner: `Flavour::is_alone`).
         fence(SeqCst);
         if broken!("park-reader-order") {
             // As if the increment were still on its way.
@@ -310,8 +311,12 @@ impl Reader {
         if before != mark::NEW && before != mark::PARKED {
             return;
         }
-        // In a handler under `leave`, which relies on a count that joining would give back.
-        if busy::of_this_thread().load(Relaxed) & busy::LEAVING != 0 && !broken!("leaving-mark") {
+        // In a handler under `leave`, which relies on a count that joining would give back; or under what a
+        // forked child does to start over, which takes it that this reader is listed or is not (START-OVER).
+        let busy = busy::of_this_thread().load(Relaxed);
+        let leaving = busy & busy::LEAVING != 0 && !broken!("leaving-mark");
+        let starting_over = busy & busy::FORKING != 0 && !broken!("fork-mark");
+        if leaving || starting_over {
             return;
         }
         if !self.knows_its_thread() || !flavour.registry.claim() {
@@ -371,6 +376,7 @@ impl Reader {
         if broken!("flag-stays") {
             self.word.clear_flag();
         }
+        // COUNT-BACK: where lock's slow path has left the word flagged.
         flavour.transient.exit(self, flavour);
         if broken!("event-unlock") {
             crate::event::rcu_quiescent_state_report(flavour.name(), flavour.seq.now(), 1);

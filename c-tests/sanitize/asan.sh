@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# AddressSanitizer and UndefinedBehaviorSanitizer on the C of tests, tracers and benchmarks.
+# AddressSanitizer and UndefinedBehaviorSanitizer on the C of headers, tests, torture, tracers and the preloaded library.
 #   asan.sh BUILD-DIRECTORY [long]
-# Quick: the tests of sections, polling and bad use; hostile input to the recorder. long: all of them, the recorder, the tracers, and clang's.
+# Quick: the tests of sections, polling and bad use; hostile input to the recorder. long: all of it, and clang's.
 . "$(dirname "$0")/common.sh"
 long=${2:-}
 export ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=0:exitcode=99
@@ -19,6 +19,9 @@ undefined="-fsanitize=undefined -fno-sanitize-recover=all"
 #   drained_and_killed: likewise; its children create threads while another thread may allocate
 #   storm_of_handlers: handlers meet changes of chunks more often than it allows, so slow are those
 #   corners, callbacks, events, tracepoints: they have a malloc or free of their own. UndefinedBehaviorSanitizer alone
+#   faults, hostile, crowd, steps, forks, waits: they refuse system calls, limit the address space, count threads by the
+#       thousand, fork among them, or go through code in single steps: likewise. (schedules wants a breakable library.)
+#   torture's forks: its allocator, as above
 export SCENARIO_EXCEPT=
 not_under_asan="threads_that_exit_in_any_way_hold_up_nothing threads_that_exit_leave_both_registries
     children_of_a_busy_process_go_on_alone fork_leaves_a_table_in_use_usable_in_child_and_parent two_tables_fork_once"
@@ -27,6 +30,8 @@ compile() { # SANITIZERS TEST SUFFIX
     local libs=
     [ "$2" != tracepoints ] || cp "$build/c-tests/tracepoints_module.so" "$work/"
     [ "$2" != tracepoints ] || libs="-Wl,-rpath,$build/c-tests -rdynamic -ldl $build/c-tests/tracepoints_provider.so"
+    [ "$2" != crowd ] || cp "$build/c-tests/crowd_module.so" "$work/"
+    [ "$2" != crowd ] || libs="-Wl,-rpath,$build/c-tests -rdynamic -ldl $build/c-tests/crowd_first.so"
     [ "$2" != urcu ] || libs="-lurcu-cds -lurcu-common"
     [ "$2" != record ] || libs="-L$work/tracers -lrcutrace -Wl,-rpath,$work/tracers"
     $compiler $1 $flags -Iinclude "c-tests/$2.c" -o "$work/$2$3" $libs $shared -pthread
@@ -47,6 +52,14 @@ check() { # SANITIZERS SUFFIX TEST...
         verdict "$compiler $sanitizers: $test: $(tail -n 1 "$work/output")" $status "$work/output"
         grep -h SKIP: "$work/output"
     done
+}
+
+torture() { # SANITIZERS OPTION...
+    local sanitizers=$1
+    shift
+    $compiler $sanitizers $flags -Iinclude torture/*.c -o "$work/rcutorture" $shared -pthread 2>"$work/output" &&
+        timeout 200 "$work/rcutorture" --seconds 10 --stats 100000 --mode random "$@" >"$work/output" 2>&1
+    verdict "$compiler $sanitizers: torture $*: $(tail -n 1 "$work/output")" $? "$work/output"
 }
 
 recorder() { # SANITIZERS
@@ -83,7 +96,9 @@ for compiler in $compilers; do
         skip "$compiler: urcu" "liburcu's headers are missing (apt-get install liburcu-dev)"
     fi
     SCENARIO_EXCEPT=
-    check "$undefined" .ubsan corners callbacks events tracepoints life flavours
+    check "$undefined" .ubsan corners callbacks events tracepoints life flavours faults hostile crowd steps forks waits
+    torture "$undefined"
+    torture "$both" --no-forks
     hostile "$both" 100000
     recorder "$undefined"
     check "$undefined" .ubsan record
@@ -92,7 +107,7 @@ for compiler in $compilers; do
     check "$both -DASAN" .asan record
 done
 
-# The tracers are preloaded, under malloc: no runtime, a trap. Their own test runs them.
+# What is preloaded, under malloc: no runtime, a trap. Their own tests run them.
 if [ "$long" ] && sanitizes gcc undefined libubsan1; then
     mkdir -p "$work/trap/tracers"
     cp -a "$build"/{cargo.a,symbols,version-script,rcu_notrace.o,librcu_notrace*} "$work/trap/"
@@ -102,5 +117,10 @@ if [ "$long" ] && sanitizes gcc undefined libubsan1; then
     verdict "the tracers build with traps" $? "$work/output"
     timeout 500 c-tests/tracers.sh "$work/trap" >"$work/output" 2>&1
     verdict "the tracers with traps: $(tail -n 1 "$work/output")" $? "$work/output"
+    ${MAKE:-make} --no-print-directory -s B="$work/trap" preload "$work/trap/preload/answers" "$work/trap/preload/alive" \
+        CFLAGS='-O2 -g -fsanitize=undefined -fsanitize-undefined-trap-on-error' >"$work/output" 2>&1
+    verdict "the preloaded library builds with traps" $? "$work/output"
+    timeout 500 preload/test.sh "$(realpath --relative-to=. "$work/trap")" >"$work/output" 2>&1
+    verdict "the preloaded library with traps: $(tail -n 1 "$work/output")" $? "$work/output"
 fi
 finish

@@ -30,7 +30,7 @@ struct rcu_head;
 #define RCU_NOTRACE_IPI_SIGNAL 1
 
 /**
- * Barrier by membarrier(2), requests flagged remotely, no signal ever.
+ * Barrier by membarrier(2), requests flagged remotely; no signal, as long as membarrier(2) works.
  */
 #define RCU_NOTRACE_IPI_MEMBARRIER 2
 

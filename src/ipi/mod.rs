@@ -7,7 +7,7 @@
 //! | `membarrier` | membarrier(2) | nobody: requests are flagged remotely |
 //!
 //! Where membarrier is refused, at the start or later (a sandbox entered on the way), the mode is
-//! `signal`.
+//! `signal`; where the kernel has no memory for it just then, that one grace period is as in `signal`.
 
 mod membarrier;
 pub mod scheduler;
@@ -33,7 +33,7 @@ pub enum Mode {
     Auto = 0,
     /// A signal to every reader that was active lately.
     Signal = 1,
-    /// membarrier and remote flags; no signal, ever.
+    /// membarrier and remote flags; no signal, as long as membarrier(2) works.
     Membarrier = 2,
 }
 

@@ -21,7 +21,7 @@ mod tests;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 use core::sync::atomic::{
-    AtomicU64,
+    AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -60,6 +60,8 @@ pub enum Holdouts {
 /// What one report is made of. One at a time.
 struct Reporter {
     lock: Lock,
+    /// Who reports: a thread, by its reader's address, which a fork does not change; or 0.
+    by: AtomicUsize,
     inner: UnsafeCell<Inner>,
 }
 
@@ -75,6 +77,7 @@ unsafe impl Sync for Reporter {}
 
 static REPORTER: Reporter = Reporter {
     lock: Lock::new(),
+    by: AtomicUsize::new(0),
     inner: UnsafeCell::new(Inner {
         handler: None,
         data: core::ptr::null_mut(),
@@ -169,10 +172,18 @@ pub fn set_handler(handler: Option<Handler>, data: *mut c_void) {
     REPORTER.lock.unlock();
 }
 
-/// In a forked child: nobody reports.
+/// In a forked child: nobody reports, unless the embedder's handler has forked.
 pub fn after_fork() {
-    REPORTER.lock.reset(false);
+    let is_mine = REPORTER.by.load(Relaxed) == this_thread() && !broken!("fork-reporter");
+    if !is_mine {
+        REPORTER.by.store(0, Relaxed);
+    }
+    REPORTER.lock.reset(is_mine);
     backtrace::reset();
+}
+
+fn this_thread() -> usize {
+    core::ptr::from_ref(sys::reader(0)).addr()
 }
 
 /// Reports a grace period of `flavour` that has waited so long. By the thread that runs it.
@@ -181,6 +192,7 @@ pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
     if !REPORTER.lock.try_lock() {
         return;
     }
+    REPORTER.by.store(this_thread(), Relaxed);
     flavour.stats.stalls.fetch_add(1, Relaxed);
     // SAFETY: under the lock.
     let inner = unsafe { &mut *REPORTER.inner.get() };
@@ -195,6 +207,7 @@ pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
     }
     inner.describe_waiter(flavour, &mut images);
     inner.deliver(waited, Culprit::default(), Answer::NotSent);
+    REPORTER.by.store(0, Relaxed);
     REPORTER.lock.unlock();
 }
 

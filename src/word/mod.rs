@@ -9,8 +9,8 @@
 //! * `one`: both in 32 bits, for architectures whose increment is one instruction;
 //! * `two`: a nesting count and a mark beside it, in portable code.
 //!
-//! The flag is set by the thread itself, in the IPI handler, or remotely by a waiter; it is
-//! cleared in one place only, the slow path of an outermost lock. What makes a remote flag sound
+//! The flag is set by the thread itself, when it leaves or in the IPI handler, or remotely by a waiter; it is
+//! cleared by the slow path of lock only: an outermost one, or one that joins. What makes a remote flag sound
 //! is argued in docs/PROOF.md (REMOTE-FLAG).
 
 #[cfg(not(any(feature = "portable-reader", not(target_arch = "x86_64"))))]

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * A child of fork() starts the library's bookkeeping over. It is the only thread there is, but signal handlers come:
+ * glibc has given the child its mask back by then. Here one comes at each instruction of it, in a child of its
+ * own each time, and has a section or queues a callback; then the child's sections must be waited for, and let go, and
+ * its callbacks called.
+ */
+#include "steps.h"
+
+#include <dlfcn.h>
+#include <sys/mman.h>
+
+#if !defined(__x86_64__)
+int main(void)
+{
+    printf("ok forks: single steps # SKIP\n    SKIP: no trap flag on this processor\n");
+    return 0;
+}
+#else
+
+/* ---- the child in steps -------------------------------------------------------------------------- */
+
+static bool child_steps;
+
+static void child_begins(void)
+{
+    if (child_steps)
+        STEPS_ON();
+}
+
+/* In the child handlers run in the order in which they were registered: ours before the library's. */
+static void come_first(void)
+{
+    pthread_atfork(NULL, NULL, child_begins);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*before_constructors)(void) = come_first;
+
+enum { MOST_STEPS = 20000 };
+
+/* What the children tell. */
+static struct shared {
+    atomic_ulong steps, acted, early, lost;
+    unsigned long instruction[MOST_STEPS]; /* of each step */
+} *shared;
+
+static void note_instruction(void)
+{
+    if (step < MOST_STEPS)
+        shared->instruction[step] = trapped_at;
+}
+
+/* ---- what a section and a callback may rely on ------------------------------------------------------ */
+
+static atomic_bool has_waited;
+
+static void *waits(void *unused)
+{
+    synchronize_rcu();
+    has_waited = true;
+    return unused;
+}
+
+static void quick_section(void)
+{
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+}
+
+static void check_section(void)
+{
+    pthread_t waiter;
+
+    has_waited = false;
+    rcu_read_lock_notrace();
+    waiter = start(waits, NULL);
+    for (int i = 0; i < 20 && !has_waited; i++)
+        usleep(100);
+    shared->early += has_waited;
+    rcu_read_unlock_notrace();
+    for (int i = 0; i < 8000 && !has_waited; i++)
+        usleep(500);
+    if (!has_waited)
+        fail("a grace period does not end in the child (place %lu)", target);
+    pthread_join(waiter, NULL);
+}
+
+/* So often that whoever is idle is parked. */
+static void *waits_often(void *unused)
+{
+    for (int i = 0; i < 14; i++)
+        synchronize_rcu();
+    return unused;
+}
+
+static void be_parked(void)
+{
+    pthread_join(start(waits_often, NULL), NULL);
+}
+
+static struct rcu_head head;
+static atomic_bool called;
+
+static void call_slowly(struct rcu_head *unused)
+{
+    (void)unused;
+    usleep(2000);
+    called = true;
+}
+
+/* ---- what handlers do ------------------------------------------------------------------------------- */
+
+static bool acted;
+
+static void a_section(void)
+{
+    acted = true;
+    shared->acted++;
+    quick_section();
+}
+
+static void a_callback(void)
+{
+    acted = true;
+    shared->acted++;
+    call_rcu(&head, call_slowly);
+}
+
+/* ---- places ----------------------------------------------------------------------------------------- */
+
+struct forking {
+    const char *name;
+    /* The state of the thread that forks. */
+    void (*before)(void);
+    /* What the handler does; and what the child does then. */
+    void (*act)(void), (*after)(void);
+};
+
+static void in_child(const struct forking *f)
+{
+    alarm(20);
+    f->after();
+    fflush(stdout);
+    _exit(0);
+}
+
+static void fork_at(unsigned long at, const struct forking *f)
+{
+    pid_t child;
+    int status;
+
+    step = 0;
+    target = at;
+    at_target = f->act;
+    fflush(stdout);
+    child_steps = true;
+    child = fork();
+    if (!child)
+        STEPS_OFF();
+    child_steps = false;
+    CHECK(child >= 0);
+    if (!child) {
+        shared->steps = step;
+        in_child(f);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status))
+        fail("%s: the child ends with status %#x (place %lu)", f->name, (unsigned)status, at);
+}
+
+/* Of this library's code; libc's is as good, and there is more of it. */
+static bool is_libcs(unsigned long instruction)
+{
+    Dl_info info;
+
+    return dladdr((void *)instruction, &info) && info.dli_fname && strstr(info.dli_fname, "libc.so");
+}
+
+/* The steps at which an instruction is executed for the first and for the last time. */
+static unsigned long choose_places(unsigned long *places)
+{
+    unsigned long count = 0, steps = shared->steps;
+
+    CHECK(steps < MOST_STEPS);
+    for (unsigned long i = 0; i < steps; i++) {
+        bool is_first = true, is_last = true;
+
+        if (is_libcs(shared->instruction[i]))
+            continue;
+        for (unsigned long k = 0; k < i && is_first; k++)
+            is_first = shared->instruction[k] != shared->instruction[i];
+        for (unsigned long k = i + 1; k < steps && is_last; k++)
+            is_last = shared->instruction[k] != shared->instruction[i];
+        if (is_first || is_last)
+            places[count++] = i;
+    }
+    return count;
+}
+
+/* All of them, a child each; where seconds are short, as many as there is time for. */
+static void go_through(const struct forking *f)
+{
+    static unsigned long places[MOST_STEPS];
+    const uint64_t seconds = getenv("SCENARIO_SECONDS") ? 40 : 3;
+    uint64_t end = now_ns() + seconds * 1000000000ull;
+    unsigned long round, count;
+
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+    catch_traps();
+    f->before();
+    at_each = note_instruction;
+    fork_at(~0ul >> 1, f);
+    at_each = NULL;
+    count = choose_places(places);
+    CHECK(count > 300);
+    for (round = 0; round < count && !shared->early && !shared->lost && (round < 20 || now_ns() < end); round++)
+        fork_at(places[place_of(round, count)], f);
+    printf("    %s: %lu of %lu places, acted upon %lu, early %lu, lost %lu\n", f->name, round, count,
+           (unsigned long)shared->acted, (unsigned long)shared->early, (unsigned long)shared->lost);
+    fflush(stdout);
+    CHECK(shared->early == 0 && shared->lost == 0);
+    /* Not each child takes as many steps: the clock is asked, and who waits is told of. */
+    CHECK(round >= 20 && shared->acted > round / 2);
+}
+
+
+/* Its sections are no longer counted as its first ones. */
+static void unlisted(void)
+{
+    rcu_register_thread();
+    quick_section();
+    rcu_unregister_thread();
+}
+
+static void a_handlers_section_at_each_step_of_a_child_that_is_not_listed(void)
+{
+    static const struct forking f = {"not listed", unlisted, a_section, check_section};
+
+    go_through(&f);
+}
+
+static void parked(void)
+{
+    rcu_register_thread();
+    quick_section();
+    be_parked();
+}
+
+/* Once more. */
+static void comes_back_from_parking(void)
+{
+    check_section();
+    be_parked();
+    check_section();
+}
+
+static void a_handlers_section_at_each_step_of_a_child_that_is_parked(void)
+{
+    static const struct forking f = {"parked", parked, a_section, comes_back_from_parking};
+
+    go_through(&f);
+}
+
+static void listed(void)
+{
+    rcu_register_thread();
+    quick_section();
+}
+
+static void a_handlers_section_at_each_step_of_a_child_that_is_listed(void)
+{
+    static const struct forking f = {"listed", listed, a_section, check_section};
+
+    go_through(&f);
+}
+
+/* A section that is older than the child, and counted: its thread may be listed from the next one on. */
+static void in_a_counted_section(void)
+{
+    for (int i = 0; i < 3; i++)
+        quick_section();
+    rcu_read_lock_notrace();
+}
+
+static void ends_its_section(void)
+{
+    rcu_read_unlock_notrace();
+    check_section();
+}
+
+static void a_handlers_section_at_each_step_of_a_child_in_a_counted_section(void)
+{
+    static const struct forking f = {"in a counted section", in_a_counted_section, a_section, ends_its_section};
+
+    go_through(&f);
+}
+
+static void has_its_callback_called(void)
+{
+    rcu_barrier();
+    shared->lost += acted && !called;
+}
+
+static void a_handlers_callback_at_each_step_of_a_child(void)
+{
+    static const struct forking f = {"a callback", listed, a_callback, has_its_callback_called};
+
+    go_through(&f);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct scenario list[] = {
+        SCENARIO(a_handlers_section_at_each_step_of_a_child_that_is_not_listed),
+        SCENARIO(a_handlers_section_at_each_step_of_a_child_that_is_parked),
+        SCENARIO(a_handlers_section_at_each_step_of_a_child_that_is_listed),
+        SCENARIO(a_handlers_section_at_each_step_of_a_child_in_a_counted_section),
+        SCENARIO(a_handlers_callback_at_each_step_of_a_child),
+    };
+
+    return RUN_SCENARIOS("forks", list, argc, argv);
+}
+#endif
