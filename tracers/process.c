@@ -52,11 +52,14 @@ void process_complain(const char *format, ...)
         return;
 }
 
+/* What stands in between has cancellation points, exit() and fork() have none: a thread that is cancelled there would
+ * hold the lock for ever, a child never execute. In glibc the change is one atomic operation, fit for any context. */
 void own_begin(struct own *before)
 {
     sigset_t all;
 
     before->error = errno;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before->signals);
     rcutrace_begin_own();
@@ -67,6 +70,8 @@ void own_end(const struct own *before)
     rcutrace_end_own();
     pthread_sigmask(SIG_SETMASK, &before->signals, NULL);
     errno = before->error;
+    /* The last: where cancellation is asynchronous it may come here. */
+    pthread_setcancelstate(before->cancel, NULL);
 }
 
 /* Not for ever: its holder may wait for a section that only goes on when the caller does. */

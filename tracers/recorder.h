@@ -144,10 +144,10 @@ bool process_announce(struct session *session);
 /* One line on standard error. */
 void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Around what the recorder does of its own, with all signals blocked. */
+/* Around what the recorder does of its own, with all signals blocked and cancellation disabled. */
 struct own {
     sigset_t signals;
-    int error;
+    int error, cancel;
 };
 void own_begin(struct own *before);
 void own_end(const struct own *before);
