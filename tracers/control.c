@@ -42,6 +42,7 @@ static struct {
     int fd;
     dev_t device;
     ino_t inode;
+    uint64_t image;             /* whose it is: a child of _Fork inherits this, maybe with the same process id */
     struct sockaddr_un address; /* empty path: there is none */
 } listening = {.fd = -1};
 
@@ -191,6 +192,7 @@ static void open_socket(void)
     }
     listening.device = file.st_dev;
     listening.inode = file.st_ino;
+    listening.image = process.image;
     listening.address = address;
     listening.fd = fd;
 }
@@ -473,22 +475,25 @@ void control_start(void)
     start_thread(false);
 }
 
-void control_after_fork(void)
+static void let_go_of_socket(void)
 {
     if (is_ours())
         close(listening.fd);
     listening.fd = -1;
     listening.address.sun_path[0] = 0;
-    start_thread(true);
+}
+
+void control_after_fork(bool thread)
+{
+    let_go_of_socket();
+    if (thread)
+        start_thread(true);
 }
 
 void control_finish(void)
 {
-    if (listening.address.sun_path[0])
+    if (listening.address.sun_path[0] && listening.image == process.image)
         unlink(listening.address.sun_path);
-    listening.address.sun_path[0] = 0;
-    if (is_ours())
-        close(listening.fd);
-    listening.fd = -1;
+    let_go_of_socket();
     control_wanted = false;
 }

@@ -212,11 +212,9 @@ static void in_child(void)
         __atomic_store_n(process_generation, BEGINNING, __ATOMIC_RELEASE);
         begin_child();
     }
-    /* Before main() there is none yet. */
-    if (follow && !control_is_due) {
-        control_mask = before.signals;
-        control_after_fork();
-    }
+    /* Before main() there is no thread yet. */
+    control_mask = before.signals;
+    control_after_fork(follow && !control_is_due);
     own_end(&before);
 }
 

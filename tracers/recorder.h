@@ -188,7 +188,8 @@ extern bool control_wanted;
 extern sigset_t control_mask; /* the program's, for its exit handlers if our thread is the last */
 extern unsigned control_toggle_ms;
 void control_start(void);
-void control_after_fork(void);
+/* In a child of fork: with a thread of its own, or none. */
+void control_after_fork(bool thread);
 void control_finish(void);
 
 /* ---- call stacks ----------------------------------------------------------------------------- */
