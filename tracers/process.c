@@ -178,6 +178,8 @@ static bool control_is_due;
 
 /* ---- fork ------------------------------------------------------------------------------------ */
 
+/* How many forks the thread is in: a signal handler may fork in the middle of one. The outermost has the lock. */
+static __thread unsigned forks;
 static __thread bool locked_for_fork;
 
 /* What the lock protects shall be whole in the child, and no helper inside the loader. */
@@ -186,7 +188,8 @@ static void before_fork(void)
     struct own before;
 
     own_begin(&before);
-    locked_for_fork = lock_in_time();
+    if (!forks++)
+        locked_for_fork = lock_in_time();
     own_end(&before);
 }
 
@@ -195,9 +198,10 @@ static void in_parent(void)
     struct own before;
 
     own_begin(&before);
-    if (locked_for_fork)
+    if (!--forks && locked_for_fork) {
+        locked_for_fork = false;
         pthread_mutex_unlock(&recorder_lock);
-    locked_for_fork = false;
+    }
     own_end(&before);
 }
 
@@ -206,12 +210,13 @@ static void in_child(void)
     struct own before;
 
     own_begin(&before);
-    locked_for_fork = false;
     /* Unless an event in an earlier handler of somebody's was first. */
     if (process.pid != sys_getpid() || !__atomic_load_n(process_generation, __ATOMIC_RELAXED)) {
         __atomic_store_n(process_generation, BEGINNING, __ATOMIC_RELEASE);
         begin_child();
     }
+    /* The lock is a new one. The fork that a handler interrupted goes on here. */
+    locked_for_fork = --forks && lock_in_time();
     /* Before main() there is no thread yet. */
     control_mask = before.signals;
     control_after_fork(follow && !control_is_due);
