@@ -67,7 +67,10 @@ static int move_away(int fd, mode_t type, struct stat *file)
     high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
     if (high < 0)
         return fd;
-    sys_close_if(fd, file);
+    if (BROKEN == CLOSE_IF_OURS)
+        sys_close(fd);
+    else
+        sys_close_if(fd, file);
     return high;
 }
 
@@ -506,7 +509,7 @@ void control_after_fork(bool thread)
 
 void control_finish(void)
 {
-    if (listening.address.sun_path[0] && listening.image == process.image)
+    if (listening.address.sun_path[0] && (listening.image == process.image || BROKEN == OWN_SOCKET))
         unlink(listening.address.sun_path);
     let_go_of_socket();
     control_wanted = false;

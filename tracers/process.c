@@ -59,7 +59,8 @@ void own_begin(struct own *before)
     sigset_t all;
 
     before->error = errno;
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before->cancel);
+    pthread_setcancelstate(BROKEN == NO_CANCELLATION ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE,
+                           &before->cancel);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before->signals);
     rcutrace_begin_own();
@@ -188,7 +189,7 @@ static void before_fork(void)
     struct own before;
 
     own_begin(&before);
-    if (!forks++)
+    if (!forks++ || BROKEN == FORKS_IN_FORKS)
         locked_for_fork = lock_in_time();
     own_end(&before);
 }
@@ -319,7 +320,8 @@ __attribute__((constructor)) static void start(void)
         own_end(&before);
         return;
     }
-    sys_madvise(process_generation, 4096, MADV_WIPEONFORK);
+    if (BROKEN != WIPED_PAGE)
+        sys_madvise(process_generation, 4096, MADV_WIPEONFORK);
     process_renew_generation();
     control_mask = before.signals;
     begin_image();

@@ -35,6 +35,15 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* Which safeguard this build lacks, for the tests. */
+#ifndef BROKEN
+#define BROKEN 0
+#endif
+enum {
+    CLOSE_IF_OURS = 1, NO_CANCELLATION, FORKS_IN_FORKS, OWN_SOCKET, COUNT_OF_LOST, WIPED_PAGE, INTERRUPTED_WRITER, KEPT_CHUNKS,
+    OTHER_SESSION, SIGNALS_BLOCKED,
+};
+
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 enum { MOST_RINGS = 65536 };

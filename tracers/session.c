@@ -738,7 +738,7 @@ void session_after_fork(void)
         if (!chunk)
             continue;
         /* The handler that forked may have interrupted a writer: what that writes is to go nowhere. */
-        if (i + 1 == thread->ring || i + 1 == thread->transient) {
+        if ((i + 1 == thread->ring || i + 1 == thread->transient) && BROKEN != INTERRUPTED_WRITER) {
             interrupted = (uintptr_t)chunk;
             sys_mmap(chunk, session->chunk_size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
