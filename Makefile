@@ -315,6 +315,26 @@ check-record: $(B)/c-tests/record
 	$(Q)for mode in auto signal; do \
 		RCU_NOTRACE_IPI=$$mode timeout 600 $(B)/c-tests/record || exit 1; done
 
+# The recorder without one of its safeguards, as tracers/recorder.h numbers them, and the scenario that must fail.
+RECORDER_LACKS := 1:low_numbers_left_alone 2:fork_with_a_cancellation_pending 3:fork_in_a_fork \
+	4:childs_exit_leaves_the_socket 5:drop_newest 6:fork_without_handlers 7:fork_in_a_writer 8:overwrite \
+	9:sessions_under_fire 10:storm_of_handlers
+$(B)/broken/tracers_%/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
+	$(call say,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 $(CFLAGS) $(WARN) -DBROKEN=$* -Iinclude -fPIC -ftls-model=initial-exec \
+		-fvisibility=hidden -shared $(LDFLAGS) -o $@ $(RECORDER) -L$(B) -lrcu_notrace \
+		-Wl,-soname,librcutrace.so -Wl,-z,now,-z,defs,-z,nodelete -Wl,-rpath,'$(CURDIR)/$(B)' -pthread
+.PHONY: check-record-broken
+check-record-broken: $(B)/c-tests/record \
+		$(foreach r,$(RECORDER_LACKS),$(B)/broken/tracers_$(firstword $(subst :, ,$r))/librcutrace.so)
+	$(Q)for row in $(RECORDER_LACKS); do \
+		said=$$(LD_LIBRARY_PATH=$(B)/broken/tracers_$${row%%:*} timeout 100 $(B)/c-tests/record $${row#*:}); \
+		case $$said in \
+		*"not ok record "*) echo "ok check-record-broken: $$row" ;; \
+		*) echo "$$said"; echo "not ok check-record-broken: $$row passes"; exit 1 ;; \
+		esac; done
+
 # The library without one of its safeguards at a time; the tests must notice. The long ones too: all.
 check-broken: tests $(BREAKABLE)
 	$(Q)c-tests/broken.sh $(B) quick
@@ -322,7 +342,7 @@ check-broken-long: tests $(BREAKABLE)
 	$(Q)c-tests/broken.sh $(B) all
 
 # All tests in all ways, and the storms much longer.
-check-long: check check-broken-long check-faults-long
+check-long: check check-broken-long check-record-broken check-faults-long
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=60 SCENARIO_SECONDS=200 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests $(CTESTS)
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* The recorder: what is recorded is what is in the file, whatever happens to the process. */
+#include "seccomp.h"
 #include "trace_file.h"
 
+#include <gnu/libc-version.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -209,7 +212,10 @@ static int dial(pid_t pid)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval most = {20, 0};
 
+    /* Who waits for a lock that nobody lets go of says nothing. */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof(most));
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/rcutrace/%d", directory, (int)pid);
     for (int tries = 0; tries < 5000; tries++) {
         if (!connect(fd, (struct sockaddr *)&address, sizeof(address)))
@@ -228,8 +234,9 @@ static const char *request_bytes(pid_t pid, const char *bytes, size_t size)
     ssize_t got;
 
     CHECK(send(fd, bytes, size, MSG_NOSIGNAL) >= 0 || errno == EPIPE);
-    while ((got = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
-        used += (size_t)got;
+    /* With a time limit a signal of the library's ends it, too. */
+    while ((got = read(fd, text + used, sizeof(text) - 1 - used)) > 0 || (got < 0 && errno == EINTR))
+        used += got > 0 ? (size_t)got : 0;
     close(fd);
     text[used] = 0;
     text[strcspn(text, "\n")] = 0;
@@ -246,6 +253,12 @@ __attribute__((format(printf, 1, 2))) static const char *request(const char *for
     va_end(list);
     strcat(line, "\n");
     return request_bytes(getpid(), line, strlen(line));
+}
+
+static void expect(const char *said, const char *beginning)
+{
+    if (strncmp(said, beginning, strlen(beginning)))
+        fail("expected \"%s\", heard \"%s\"", beginning, said);
 }
 
 static char path[128];
@@ -915,6 +928,179 @@ static void descriptor_put_in_place(void)
     CHECK(rounds > 1000 && newest[1] > 10000);
 }
 
+/* Who looks what has the number 0 in the filtered thread is told: the test puts a file of its own there before the look. */
+static atomic_int listener = -2, turn;
+
+static bool tell_of_looks_at_0(void)
+{
+    static struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstat, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+        ON(0, SECCOMP_RET_USER_NOTIF),
+        ANSWER(SECCOMP_RET_ALLOW),
+    };
+
+    listener = install_filter(filter, sizeof(filter) / sizeof(filter[0]), SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    return listener >= 0;
+}
+
+/* At each turn until it drops one. Once it has its chunks, it tries at each event to begin the oldest anew. */
+static void *emit_in_turn(void *unused)
+{
+    uint64_t sequence = 0;
+
+    while (sequence < 1000)
+        CHECK(emit(1, sequence++) == RECORDED);
+    if (!tell_of_looks_at_0())
+        return unused;
+    for (int done = 0; !enough; sched_yield()) {
+        if (turn == done)
+            continue;
+        while (emit(1, sequence++) != DROPPED)
+            ;
+        done = turn = -turn;
+    }
+    while (emit(1, sequence++) != RECORDED)
+        ;
+    return unused;
+}
+
+/* Another file is under its path, and the descriptor is closed: what is opened in vain has a low number too. */
+static void other_file_in_its_place(void)
+{
+    int own = open("/dev/null", O_RDONLY);
+    struct stat wanted, found, file;
+    unsigned looks = 0;
+    pthread_t thread;
+    char aside[140];
+
+    begin(RCUTRACE_OVERWRITE, 4096, 0, 3);
+    thread = start(emit_in_turn, NULL);
+    while (listener == -2)
+        sleep_ms(1);
+    if (listener < 0)
+        skip("no seccomp here: %s", strerror(errno));
+    CHECK(own > 2 && !fstat(own, &wanted) && !stat(path, &file));
+    snprintf(aside, sizeof(aside), "%s.aside", path);
+    CHECK(!rename(path, aside));
+    make_trace(path, RCUTRACE_OVERWRITE, 4096, 0, 3);
+    for (int fd = 3; fd < 300; fd++)
+        if (!fstat(fd, &found) && found.st_ino == file.st_ino && found.st_dev == file.st_dev)
+            close(fd);
+    for (int round = 1; round <= 10; round++) {
+        struct pollfd waiting = {listener, POLLIN, 0};
+
+        close(0);
+        turn = round;
+        while (turn == round) {
+            struct seccomp_notif request = {0};
+            struct seccomp_notif_resp response = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+            if (poll(&waiting, 1, 1) <= 0 || ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request))
+                continue;
+            CHECK(dup2(own, 0) == 0);
+            looks++;
+            response.id = request.id;
+            ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+        }
+        if (fstat(0, &found) || found.st_rdev != wanted.st_rdev)
+            fail("number 0 was closed in round %d", round);
+    }
+    CHECK(!rename(aside, path));
+    enough = true;
+    pthread_join(thread, NULL);
+    end(&trace, &seen);
+    printf("    %u looks at what had the number\n", looks);
+    CHECK(looks >= 10);
+}
+
+/* The recorder leaves low numbers by this: before it returns the program has put a file of its own there. */
+static atomic_int replacement = -1, replaced[1024], replacements;
+static int replacement_file;
+
+int fcntl(int fd, int command, ...)
+{
+    va_list list;
+    long argument;
+    int result;
+
+    va_start(list, command);
+    argument = va_arg(list, long);
+    va_end(list);
+    result = (int)syscall(SYS_fcntl, fd, command, argument);
+    if (command == F_DUPFD_CLOEXEC && replacement >= 0 && result > fd) {
+        CHECK(dup2(replacement, fd) == fd);
+        replaced[replacements++ % 1024] = fd;
+    }
+    return result;
+}
+
+static unsigned check_replacements(const struct stat *wanted)
+{
+    struct stat found;
+    int count = replacements;
+
+    for (int i = 0; i < count; i++)
+        if (fstat(replaced[i], &found) || found.st_rdev != wanted->st_rdev)
+            fail("number %d was closed, the replacement %d of %d", replaced[i], i + 1, count);
+    return (unsigned)count;
+}
+
+static void ask_from_beside(const char *line)
+{
+    pid_t child = fork();
+
+    if (!child) {
+        /* The other one's input is closed by then. */
+        sleep_ms(20);
+        expect(request_bytes(getppid(), line, strlen(line)), "ok");
+        _exit(0);
+    }
+    replacement = replacement_file;
+    close(0);
+    wait_for(child);
+    replacement = -1;
+}
+
+/* It closed its standard input; accepted connections, sockets made anew and files come to have that number. */
+static void low_numbers_left_alone(void)
+{
+    unsigned accepted, remade, attached_to;
+    struct stat wanted;
+    char line[160];
+
+    replacement_file = open("/dev/null", O_RDONLY);
+    CHECK(replacement_file > 2 && !fstat(replacement_file, &wanted));
+    expect(request("status"), "ok");
+    for (int round = 0; round < 10; round++)
+        ask_from_beside("status\n");
+    accepted = check_replacements(&wanted);
+    for (int round = 0; round < 3; round++) {
+        int before = replacements;
+
+        replacement = replacement_file;
+        for (int fd = 200; fd < 300; fd++)
+            close(fd);
+        close(0);
+        /* It looks every 500 ms. */
+        for (int tries = 0; replacements == before && tries < 5000; tries++)
+            sleep_ms(1);
+        sleep_ms(20);
+        replacement = -1;
+        expect(request("status"), "ok");
+    }
+    remade = check_replacements(&wanted) - accepted;
+    snprintf(path, sizeof(path), "%s/trace.%d", directory, (int)getpid());
+    make_trace(path, RCUTRACE_DROP_NEWEST, 4096, 100, 0);
+    snprintf(line, sizeof(line), "attach\ttest\t%s\n", path);
+    ask_from_beside(line);
+    attached_to = check_replacements(&wanted) - accepted - remade;
+    printf("    numbers given to others: %u of connections, %u of sockets, %u of an attach\n", accepted, remade, attached_to);
+    CHECK(accepted >= 10 && remade >= 3 && attached_to >= 2);
+    end(&trace, &seen);
+}
+
 static atomic_int xfsz;
 static void on_xfsz(int unused)
 {
@@ -1077,6 +1263,48 @@ static void vforked(void)
     CHECK(seen.count[1] == 3000 && !seen.gaps && seen.processes == 1 && !trace.lost);
 }
 
+static bool socket_is_there(pid_t pid)
+{
+    char at[120];
+
+    snprintf(at, sizeof(at), "%s/rcutrace/%d", directory, (int)pid);
+    return !access(at, F_OK);
+}
+
+static void exit_by(pid_t (*how)(void))
+{
+    pid_t child;
+
+    CHECK(socket_is_there(getpid()));
+    /* Its thread has nothing to do for some time: no lock of the C library's is held in the child. */
+    sleep_ms(20);
+    child = how();
+    if (!child) {
+        emit(2, 0);
+        exit(0);
+    }
+    wait_for(child);
+    CHECK(socket_is_there(getpid()));
+}
+
+static pid_t run_self(const char *how, int err, const char *const *environment);
+
+/* It removes its own socket, if it has one. */
+static void childs_exit_leaves_the_socket(void)
+{
+    const char *environment[] = {"RCUTRACE_FOLLOW", "0", NULL};
+
+    begin(RCUTRACE_DROP_NEWEST, 16384, 1000, 0);
+    for (int round = 0; round < 5; round++) {
+        exit_by(fork);
+        exit_by(_Fork);
+    }
+    expect(request("status"), "ok");
+    end(&trace, &seen);
+    CHECK(seen.exits == 10 && seen.count[2] == 10);
+    wait_for(run_self("owner", -1, environment));
+}
+
 static void *fork_for_ever(void *unused)
 {
     while (!stop) {
@@ -1119,6 +1347,137 @@ static void forks_under_fire(void)
            (unsigned long long)shared[3], (unsigned long long)shared[RECORDED],
            (unsigned long long)shared[OFF]);
     CHECK(seen.count[2] == shared[RECORDED] && shared[RECORDED] && trace.lost == shared[DROPPED]);
+}
+
+enum { NOWHERE, BEFORE, AFTER };
+static volatile int fork_in_handler;
+static volatile pid_t inner;
+
+static void before_all(void)
+{
+    if (fork_in_handler == BEFORE)
+        raise(SIGUSR1);
+}
+
+static void after_all(void)
+{
+    if (fork_in_handler == AFTER)
+        raise(SIGUSR1);
+}
+
+/* Ahead of the recorder's, so that these run while it has its lock. */
+static void handlers_of_fork(void)
+{
+    pthread_atfork(before_all, after_all, NULL);
+}
+__attribute__((section(".preinit_array"), used)) static void (*first_of_all)(void) = handlers_of_fork;
+
+static void fork_in_turn(int unused)
+{
+    (void)unused;
+    fork_in_handler = NOWHERE;
+    inner = fork();
+}
+
+/* A signal handler forks while the thread is in fork(), and returns in the child too. */
+static void fork_in_a_fork(void)
+{
+    struct sigaction action = {.sa_handler = fork_in_turn};
+    pid_t self = getpid(), outer;
+    uint64_t begun = now_ns();
+
+    if (strverscmp(gnu_get_libc_version(), "2.36") < 0)
+        skip("handlers of fork() may not fork with this C library");
+    sigaction(SIGUSR1, &action, NULL);
+    for (int round = 0; round < 10; round++) {
+        fork_in_handler = round % 2 ? AFTER : BEFORE;
+        outer = fork();
+        if (!outer)
+            _exit(0);
+        if (getpid() != self) {
+            /* Its fork went on from the middle. */
+            if (round % 2 == 0)
+                wait_for(outer);
+            expect(request("status"), "ok");
+            _exit(0);
+        }
+        wait_for(outer);
+        wait_for(inner);
+        expect(request("status"), "ok");
+    }
+    printf("    10 forks in forks in %llu ms\n", (unsigned long long)(now_ns() - begun) / 1000000);
+}
+
+/* ---- cancellation ----------------------------------------------------------------------------- */
+
+/* What a child ended with. */
+static int status_of(pid_t child)
+{
+    int status;
+
+    for (int tries = 0; tries < 20000; tries++) {
+        if (waitpid(child, &status, WNOHANG) == child)
+            return status;
+        sleep_ms(1);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    fail("a child did not end");
+}
+
+/* exit() is not a cancellation point, whatever the recorder does in it. */
+static void exit_with_a_cancellation_pending(void)
+{
+    const char *environment[] = {"RCUTRACE_FILE", path, NULL};
+    int status;
+
+    snprintf(path, sizeof(path), "%s/trace.%d", directory, (int)getpid());
+    make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 1000, 0);
+    for (int round = 0; round < 5; round++) {
+        status = status_of(run_self("cancelled", -1, environment));
+        if (status != 3 << 8)
+            fail("it ended with %#x", (unsigned)status);
+    }
+    seen.any_order = true;
+    read_trace(path, &trace, look, &seen);
+    unlink(path);
+    printf("    %llu processes said that they exit\n", (unsigned long long)seen.exits);
+    CHECK(seen.exits == 5 && seen.count[1] == 5);
+}
+
+static void *fork_cancelled(void *child)
+{
+    pid_t *born = child;
+
+    pthread_cancel(pthread_self());
+    *born = fork();
+    if (!*born) {
+        execl("/bin/sh", "sh", "-c", "exit 7", NULL);
+        _exit(9);
+    }
+    pthread_testcancel();
+    return NULL;
+}
+
+/* Nor is fork(): the child executes. The thread is cancelled where it says so. */
+static void fork_with_a_cancellation_pending(void)
+{
+    enum { FORKS = 20 };
+
+    /* So that the child has something to close. */
+    expect(request("status"), "ok");
+    for (int round = 0; round < FORKS; round++) {
+        pid_t child = 0;
+        void *result;
+        int status;
+
+        pthread_join(start(fork_cancelled, &child), &result);
+        CHECK(result == PTHREAD_CANCELED && child > 0);
+        status = status_of(child);
+        if (status != 7 << 8)
+            fail("child %d ended with %#x", round, (unsigned)status);
+    }
+    printf("    %d children executed\n", FORKS);
 }
 
 /* ---- threads ---------------------------------------------------------------------------------- */
@@ -1247,12 +1606,6 @@ static void nothing_lost_between_sessions(void)
     printf("    %llu produced, %llu recorded\n", (unsigned long long)produced[1],
            (unsigned long long)all);
     CHECK(produced[1] == all + lost && all > 10000);
-}
-
-static void expect(const char *said, const char *beginning)
-{
-    if (strncmp(said, beginning, strlen(beginning)))
-        fail("expected \"%s\", heard \"%s\"", beginning, said);
 }
 
 /* All that a request names, or none. */
@@ -1527,6 +1880,7 @@ static void bad_environment(void)
 static int be(const char *how)
 {
     bool second = getenv("SECOND");
+    struct stat file;
     pid_t child;
 
     if (!strcmp(how, "writer")) {
@@ -1544,6 +1898,26 @@ static int be(const char *how)
 
             CHECK(outcome != DROPPED);
         }
+    } else if (!strcmp(how, "cancelled")) {
+        /* So that there is something to close. */
+        expect(request("status"), "ok");
+        emit(1, 0);
+        pthread_cancel(pthread_self());
+        exit(3);
+    } else if (!strcmp(how, "owner")) {
+        expect(request("status"), "ok");
+        for (int round = 0; round < 5; round++) {
+            child = fork();
+            if (!child) {
+                /* Else who connects once the parent has died waits for ever. */
+                for (int fd = 200; fd < 300; fd++)
+                    CHECK(fstat(fd, &file) || !S_ISSOCK(file.st_mode));
+                exit(0);
+            }
+            wait_for(child);
+            CHECK(socket_is_there(getpid()));
+        }
+        expect(request("status"), "ok");
     } else if (!strcmp(how, "unfollowed")) {
         CHECK(attached && !getenv("RCUTRACE_FILE") && !getenv("LD_PRELOAD"));
         emit(1, 0);
@@ -1667,6 +2041,8 @@ static const struct scenario scenarios[] = {
     SCENARIO(drop_newest),
     SCENARIO(overwrite),
     SCENARIO(descriptor_put_in_place),
+    SCENARIO(other_file_in_its_place),
+    SCENARIO(low_numbers_left_alone),
     SCENARIO(file_size_limit),
     SCENARIO(full_disk),
     SCENARIO(ordinary_fork),
@@ -1674,6 +2050,10 @@ static const struct scenario scenarios[] = {
     SCENARIO(raw_clone_as_fork),
     SCENARIO(fork_in_a_writer),
     SCENARIO(forks_under_fire),
+    SCENARIO(fork_in_a_fork),
+    SCENARIO(childs_exit_leaves_the_socket),
+    SCENARIO(exit_with_a_cancellation_pending),
+    SCENARIO(fork_with_a_cancellation_pending),
     SCENARIO(vforked),
     SCENARIO(short_threads),
     SCENARIO(events_after_the_destructor),

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "recorder.h"
+#include "sys.h"
 
 bool control_wanted;
 unsigned control_toggle_ms;
@@ -42,6 +43,7 @@ static struct {
     int fd;
     dev_t device;
     ino_t inode;
+    uint64_t image;             /* whose it is: a child of _Fork inherits this, maybe with the same process id */
     struct sockaddr_un address; /* empty path: there is none */
 } listening = {.fd = -1};
 
@@ -51,6 +53,25 @@ static uint64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A descriptor that was just made has the lowest number, where the program may be about to put a file of its own, to
+ * which it is left then. Else it goes to a high number, if it can, and `file` is what sys_close_if() wants. -1: there is
+ * none. */
+static int move_away(int fd, mode_t type, struct stat *file)
+{
+    int high;
+
+    if (fd < 0 || sys_fstat(fd, file) || (file->st_mode & S_IFMT) != type)
+        return -1;
+    high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    if (high < 0)
+        return fd;
+    if (BROKEN == CLOSE_IF_OURS)
+        sys_close(fd);
+    else
+        sys_close_if(fd, file);
+    return high;
 }
 
 /* ---- the end of the main thread --------------------------------------------------------------- */
@@ -73,15 +94,16 @@ static bool is_service(const char *tid)
     static const char *const names[] = {"(rcutrace) ", "(rcu_notrace) ", "(rcu_tasks_trace) "};
     char path[64], text[128] = "";
     const char *name;
+    struct stat file;
     ssize_t length;
-    int file;
+    int fd;
 
     snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", tid);
-    file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0)
+    fd = move_away(open(path, O_RDONLY | O_CLOEXEC), S_IFREG, &file);
+    if (fd < 0)
         return false; /* it has just ended, or there is no descriptor: the next look tells */
-    length = read(file, text, sizeof(text) - 1);
-    close(file);
+    length = read(fd, text, sizeof(text) - 1);
+    sys_close_if(fd, &file);
     text[length > 0 ? length : 0] = 0;
     /* The main thread is left over once nothing runs on it, not its destructors either. */
     if (atoi(tid) == getpid()) {
@@ -99,16 +121,21 @@ static bool is_service(const char *tid)
 static bool is_last_thread(void)
 {
     const struct dirent *entry;
-    struct stat count;
+    struct stat count, file;
     nlink_t seen = 2;
     bool last = true;
     DIR *tasks;
+    int fd;
 
     if (!__atomic_load_n(&main_has_left, __ATOMIC_RELAXED))
         return false;
-    tasks = opendir("/proc/self/task");
-    if (!tasks)
+    fd = move_away(open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR, &file);
+    tasks = fd < 0 ? NULL : fdopendir(fd);
+    if (!tasks) {
+        if (fd >= 0)
+            sys_close_if(fd, &file);
         return false;
+    }
     while (last && (entry = readdir(tasks)))
         if (entry->d_name[0] != '.') {
             last = is_service(entry->d_name);
@@ -151,13 +178,14 @@ static bool make_directory(char *path, size_t size)
 /* Whether somebody answers there: another process, of another PID namespace with the same /tmp. */
 static bool is_answered(const struct sockaddr_un *address)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct stat file;
+    int fd = move_away(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), S_IFSOCK, &file);
     bool answered;
 
     if (fd < 0)
         return true;
     answered = !connect(fd, (const struct sockaddr *)address, sizeof(*address)) || errno == EAGAIN;
-    close(fd);
+    sys_close_if(fd, &file);
     return answered;
 }
 
@@ -166,7 +194,7 @@ static void open_socket(void)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char directory[sizeof(address.sun_path)];
     struct stat file;
-    int fd, high;
+    int fd;
 
     listening.fd = -1;
     if (!make_directory(directory, sizeof(directory)))
@@ -174,23 +202,18 @@ static void open_socket(void)
     if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/%u", directory, process.pid) >=
         (int)sizeof(address.sun_path))
         return;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
-    if (high >= 0) {
-        close(fd);
-        fd = high;
-    }
+    fd = move_away(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), S_IFSOCK, &file);
     /* Left there by a dead process, or by this one whose descriptor the program has closed. */
     if (fd >= 0 && !is_answered(&address))
         unlink(address.sun_path);
-    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) || listen(fd, 8) ||
-        fstat(fd, &file)) {
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) || listen(fd, 8)) {
         if (fd >= 0)
-            close(fd);
+            sys_close_if(fd, &file);
         return;
     }
     listening.device = file.st_dev;
     listening.inode = file.st_ino;
+    listening.image = process.image;
     listening.address = address;
     listening.fd = fd;
 }
@@ -360,17 +383,13 @@ static void serve_client(int fd)
 
 static void accept_client(void)
 {
-    int fd = is_ours() ? accept4(listening.fd, NULL, NULL, SOCK_CLOEXEC) : -1;
-    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+    struct stat file;
+    int fd = is_ours() ? move_away(accept4(listening.fd, NULL, NULL, SOCK_CLOEXEC), S_IFSOCK, &file) : -1;
 
-    if (high >= 0) {
-        close(fd);
-        fd = high;
-    }
     if (fd < 0)
         return;
     serve_client(fd);
-    close(fd);
+    sys_close_if(fd, &file);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------- */
@@ -473,22 +492,25 @@ void control_start(void)
     start_thread(false);
 }
 
-void control_after_fork(void)
+static void let_go_of_socket(void)
 {
     if (is_ours())
         close(listening.fd);
     listening.fd = -1;
     listening.address.sun_path[0] = 0;
-    start_thread(true);
+}
+
+void control_after_fork(bool thread)
+{
+    let_go_of_socket();
+    if (thread)
+        start_thread(true);
 }
 
 void control_finish(void)
 {
-    if (listening.address.sun_path[0])
+    if (listening.address.sun_path[0] && (listening.image == process.image || BROKEN == OWN_SOCKET))
         unlink(listening.address.sun_path);
-    listening.address.sun_path[0] = 0;
-    if (is_ours())
-        close(listening.fd);
-    listening.fd = -1;
+    let_go_of_socket();
     control_wanted = false;
 }

@@ -52,11 +52,15 @@ void process_complain(const char *format, ...)
         return;
 }
 
+/* What stands in between has cancellation points, exit() and fork() have none: a thread that is cancelled there would
+ * hold the lock for ever, a child never execute. In glibc the change is one atomic operation, fit for any context. */
 void own_begin(struct own *before)
 {
     sigset_t all;
 
     before->error = errno;
+    pthread_setcancelstate(BROKEN == NO_CANCELLATION ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE,
+                           &before->cancel);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before->signals);
     rcutrace_begin_own();
@@ -67,6 +71,8 @@ void own_end(const struct own *before)
     rcutrace_end_own();
     pthread_sigmask(SIG_SETMASK, &before->signals, NULL);
     errno = before->error;
+    /* The last: where cancellation is asynchronous it may come here. */
+    pthread_setcancelstate(before->cancel, NULL);
 }
 
 /* Not for ever: its holder may wait for a section that only goes on when the caller does. */
@@ -173,6 +179,8 @@ static bool control_is_due;
 
 /* ---- fork ------------------------------------------------------------------------------------ */
 
+/* How many forks the thread is in: a signal handler may fork in the middle of one. The outermost has the lock. */
+static __thread unsigned forks;
 static __thread bool locked_for_fork;
 
 /* What the lock protects shall be whole in the child, and no helper inside the loader. */
@@ -181,7 +189,8 @@ static void before_fork(void)
     struct own before;
 
     own_begin(&before);
-    locked_for_fork = lock_in_time();
+    if (!forks++ || BROKEN == FORKS_IN_FORKS)
+        locked_for_fork = lock_in_time();
     own_end(&before);
 }
 
@@ -190,9 +199,10 @@ static void in_parent(void)
     struct own before;
 
     own_begin(&before);
-    if (locked_for_fork)
+    if (!--forks && locked_for_fork) {
+        locked_for_fork = false;
         pthread_mutex_unlock(&recorder_lock);
-    locked_for_fork = false;
+    }
     own_end(&before);
 }
 
@@ -201,17 +211,16 @@ static void in_child(void)
     struct own before;
 
     own_begin(&before);
-    locked_for_fork = false;
     /* Unless an event in an earlier handler of somebody's was first. */
     if (process.pid != sys_getpid() || !__atomic_load_n(process_generation, __ATOMIC_RELAXED)) {
         __atomic_store_n(process_generation, BEGINNING, __ATOMIC_RELEASE);
         begin_child();
     }
-    /* Before main() there is none yet. */
-    if (follow && !control_is_due) {
-        control_mask = before.signals;
-        control_after_fork();
-    }
+    /* The lock is a new one. The fork that a handler interrupted goes on here. */
+    locked_for_fork = --forks && lock_in_time();
+    /* Before main() there is no thread yet. */
+    control_mask = before.signals;
+    control_after_fork(follow && !control_is_due);
     own_end(&before);
 }
 
@@ -311,7 +320,8 @@ __attribute__((constructor)) static void start(void)
         own_end(&before);
         return;
     }
-    sys_madvise(process_generation, 4096, MADV_WIPEONFORK);
+    if (BROKEN != WIPED_PAGE)
+        sys_madvise(process_generation, 4096, MADV_WIPEONFORK);
     process_renew_generation();
     control_mask = before.signals;
     begin_image();

@@ -301,7 +301,8 @@ static void count_lost(struct session *session, struct rcutrace_thread *thread, 
     if (!session || (head & 255) < RCUTRACE_FIRST_EVENT)
         return;
     __atomic_fetch_add(&thread->lost, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&session->header->lost, 1, __ATOMIC_RELAXED);
+    if (BROKEN != COUNT_OF_LOST)
+        __atomic_fetch_add(&session->header->lost, 1, __ATOMIC_RELAXED);
 }
 
 static uint64_t *put_record(uintptr_t start, uint64_t head)
@@ -378,7 +379,7 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
     uint64_t *payload = NULL, signals;
     struct ring *ring;
 
-    if (thread->session != session->serial) {
+    if (thread->session != session->serial && (BROKEN != OTHER_SESSION || !thread->session)) {
         settle_nowhere(thread, bytes);
         thread->tid = sys_gettid();
         thread->session = session->serial;
@@ -399,12 +400,13 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
         return NULL;
     if (has_room(session, ring, bytes + PREAMBLE) || session_may_have_chunk(session, ring)) {
         /* So that handlers come when the thread has its place, and need not drop. */
-        signals = sys_block_signals();
+        signals = BROKEN == SIGNALS_BLOCKED ? 0 : sys_block_signals();
         if (make_room(session, ring, bytes))
             payload = thread->armed == PASSING
                           ? write_in_passing(session, thread, ring, head, bytes)
                           : write_behind_preamble(session, thread, ring, head, bytes, generation);
-        sys_restore_signals(signals);
+        if (BROKEN != SIGNALS_BLOCKED)
+            sys_restore_signals(signals);
     }
     if (!payload && thread->armed == PASSING)
         put_ring(session, ring);
@@ -472,7 +474,7 @@ static void keep(void)
     uint32_t ring = thread->transient ? thread->transient : thread->ring;
     struct session *session = rcu_dereference(session_current);
 
-    if (session && session->serial == thread->session && ring)
+    if (session && session->serial == thread->session && ring && BROKEN != KEPT_CHUNKS)
         session_keep_chunk(session, &session->ring[ring - 1]);
 }
 

@@ -35,6 +35,15 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* Which safeguard this build lacks, for the tests. */
+#ifndef BROKEN
+#define BROKEN 0
+#endif
+enum {
+    CLOSE_IF_OURS = 1, NO_CANCELLATION, FORKS_IN_FORKS, OWN_SOCKET, COUNT_OF_LOST, WIPED_PAGE, INTERRUPTED_WRITER, KEPT_CHUNKS,
+    OTHER_SESSION, SIGNALS_BLOCKED,
+};
+
 /* ---- sessions -------------------------------------------------------------------------------- */
 
 enum { MOST_RINGS = 65536 };
@@ -144,10 +153,10 @@ bool process_announce(struct session *session);
 /* One line on standard error. */
 void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Around what the recorder does of its own, with all signals blocked. */
+/* Around what the recorder does of its own, with all signals blocked and cancellation disabled. */
 struct own {
     sigset_t signals;
-    int error;
+    int error, cancel;
 };
 void own_begin(struct own *before);
 void own_end(const struct own *before);
@@ -188,7 +197,8 @@ extern bool control_wanted;
 extern sigset_t control_mask; /* the program's, for its exit handlers if our thread is the last */
 extern unsigned control_toggle_ms;
 void control_start(void);
-void control_after_fork(void);
+/* In a child of fork: with a thread of its own, or none. */
+void control_after_fork(bool thread);
 void control_finish(void);
 
 /* ---- call stacks ----------------------------------------------------------------------------- */

@@ -44,6 +44,7 @@ static bool is_ours(const struct session *session, int fd)
 
 static int open_again(const struct session *session)
 {
+    struct stat file;
     int fd;
 
     if (is_ours(session, session->fd))
@@ -51,7 +52,9 @@ static int open_again(const struct session *session)
     fd = sys_open(session->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || is_ours(session, fd))
         return fd < 0 ? -1 : fd;
-    sys_close(fd);
+    /* Another file is in its place, and was opened; or the program's is under this number by now. */
+    if (!sys_stat(session->path, &file))
+        sys_close_if(fd, &file);
     return -1;
 }
 
@@ -632,7 +635,7 @@ struct session *session_open(const char *path, char *why, size_t size)
     struct rcutrace_header *header = NULL, checked;
     struct session *session = NULL;
     const char *wrong;
-    struct stat file;
+    struct stat file = {0};
     int fd;
 
     if (*path != '/' || strlen(path) >= sizeof(session->path)) {
@@ -652,7 +655,7 @@ struct session *session_open(const char *path, char *why, size_t size)
     }
     if (wrong) {
         if (fd >= 0)
-            close(fd);
+            sys_close_if(fd, &file);
         snprintf(why, size, "%.200s: %s", path, wrong);
         return NULL;
     }
@@ -735,7 +738,7 @@ void session_after_fork(void)
         if (!chunk)
             continue;
         /* The handler that forked may have interrupted a writer: what that writes is to go nowhere. */
-        if (i + 1 == thread->ring || i + 1 == thread->transient) {
+        if ((i + 1 == thread->ring || i + 1 == thread->transient) && BROKEN != INTERRUPTED_WRITER) {
             interrupted = (uintptr_t)chunk;
             sys_mmap(chunk, session->chunk_size, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
