@@ -2,12 +2,13 @@
 /*
  * Litmus tests of a grace period's memory ordering, as in the kernel's tools/memory-model: one
  * thread has a grace period between two accesses, the other a section around two. Each pattern has
- * one outcome that would mean that the section lay on both sides of the grace period.
+ * four outcomes: the section before the grace period, after it, beside it, and one that would mean that it lay
+ * on both sides. The other three must have come to pass, or the two never met.
  * By brute force: the two meet at each round, with a changing distance between them.
  */
 #include "test.h"
 
-enum { MILLISECONDS = 500, LEAST = 100, PLACES = 1 << 16 };
+enum { MILLISECONDS = 500, AT_MOST = 20000, LEAST = 100, PLACES = 1 << 16, OUTCOMES = 4 };
 
 /* One round's variables and results, each pair on a line of its own. */
 struct place {
@@ -31,10 +32,13 @@ static void store(atomic_int *variable)
     atomic_store_explicit(variable, 1, memory_order_relaxed);
 }
 
+/* An outcome is what the two loads saw, as a number: 0 to 3. */
 struct pattern {
     void (*wait)(struct place *p);
     void (*section)(struct place *p);
-    bool (*forbidden)(const struct place *p);
+    int (*outcome)(const struct place *p);
+    int forbidden;
+    const char *names[OUTCOMES];
 };
 
 /* Message passing: x before the grace period, y after it. */
@@ -52,9 +56,9 @@ static void mp_section(struct place *p)
     p->reader_saw[1] = load(&p->y);
 }
 
-static bool mp_forbidden(const struct place *p)
+static int mp_outcome(const struct place *p)
 {
-    return p->reader_saw[0] == 0 && p->reader_saw[1] == 1;
+    return 2 * p->reader_saw[0] + p->reader_saw[1];
 }
 
 /* Store buffering. */
@@ -71,9 +75,9 @@ static void sb_section(struct place *p)
     p->reader_saw[0] = load(&p->x);
 }
 
-static bool sb_forbidden(const struct place *p)
+static int sb_outcome(const struct place *p)
 {
-    return p->waiter_saw == 0 && p->reader_saw[0] == 0;
+    return 2 * p->waiter_saw + p->reader_saw[0];
 }
 
 /* Load buffering. */
@@ -90,9 +94,9 @@ static void lb_section(struct place *p)
     store(&p->x);
 }
 
-static bool lb_forbidden(const struct place *p)
+static int lb_outcome(const struct place *p)
 {
-    return p->waiter_saw == 1 && p->reader_saw[0] == 1;
+    return 2 * p->waiter_saw + p->reader_saw[0];
 }
 
 static void spin(unsigned long turns)
@@ -111,6 +115,18 @@ static bool meet(atomic_ulong *mine, atomic_ulong *other, unsigned long round)
     return true;
 }
 
+/* Stores that take long, because the other thread stores there too: the store of a lock that comes after them
+ * is late to be seen. That is what a grace period's barrier is for. */
+static struct {
+    _Alignas(128) atomic_int word;
+} contended[8];
+
+static void fill_store_buffer(void)
+{
+    for (int i = 0; i < 8; i++)
+        store(&contended[i].word);
+}
+
 static void *reader(void *argument)
 {
     const struct pattern *pattern = argument;
@@ -121,6 +137,8 @@ static void *reader(void *argument)
         if (!meet(&reader_at, &waiter_at, round))
             break;
         spin(round * 7 % 512);
+        if (round % 2)
+            fill_store_buffer();
         rcu_read_lock_notrace();
         pattern->section(&places[round]);
         rcu_read_unlock_notrace();
@@ -130,10 +148,20 @@ static void *reader(void *argument)
     return NULL;
 }
 
+static unsigned long outcomes[OUTCOMES];
+
+static bool all_were_seen(int but)
+{
+    for (int i = 0; i < OUTCOMES; i++)
+        if (i != but && !outcomes[i])
+            return false;
+    return true;
+}
+
 static void run(struct pattern pattern)
 {
-    unsigned long rounds = 0, forbidden = 0, checked = 0;
-    uint64_t end = now_ns() + (uint64_t)MILLISECONDS * 1000000;
+    unsigned long checked = 0;
+    uint64_t begin = now_ns(), end = begin + (uint64_t)MILLISECONDS * 1000000;
 
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
         skip("one processor");
@@ -141,7 +169,8 @@ static void run(struct pattern pattern)
     places = aligned_alloc(128, PLACES * sizeof(*places));
     CHECK(places);
     /* Where others keep both processors busy, two threads that meet take their time. */
-    while (now_ns() < end || checked < LEAST) {
+    while (now_ns() < end || checked < LEAST ||
+           (!all_were_seen(pattern.forbidden) && now_ns() - begin < (uint64_t)AT_MOST * 1000000)) {
         pthread_t thread;
         unsigned long round;
 
@@ -149,7 +178,8 @@ static void run(struct pattern pattern)
         stop = false;
         waiter_at = reader_at = 0;
         thread = start(reader, &pattern);
-        for (round = 1; round < PLACES && (now_ns() < end || checked + round <= LEAST); round++) {
+        for (round = 1; round < PLACES && (now_ns() < end || round <= LEAST); round++) {
+            fill_store_buffer();
             meet(&waiter_at, &reader_at, round);
             spin(round * 13 % 512);
             pattern.wait(&places[round]);
@@ -157,27 +187,29 @@ static void run(struct pattern pattern)
         stop = true;
         pthread_join(thread, NULL);
         for (unsigned long i = 1; i < round; i++, checked++)
-            forbidden += pattern.forbidden(&places[i]);
-        rounds += round;
+            outcomes[pattern.outcome(&places[i])]++;
     }
-    printf("    rounds %lu, forbidden outcomes %lu\n", rounds, forbidden);
+    printf("    rounds %lu, the section", checked);
+    for (int i = 0; i < OUTCOMES; i++)
+        printf(" %s %lu%s", pattern.names[i], outcomes[i], i < OUTCOMES - 1 ? "," : "\n");
     print_stats();
-    CHECK(forbidden == 0);
+    CHECK(outcomes[pattern.forbidden] == 0);
+    CHECK(all_were_seen(pattern.forbidden));
 }
 
 static void message_passing_across_a_grace_period(void)
 {
-    run((struct pattern){mp_wait, mp_section, mp_forbidden});
+    run((struct pattern){mp_wait, mp_section, mp_outcome, 1, {"before", "on both sides", "beside", "after"}});
 }
 
 static void store_buffering_across_a_grace_period(void)
 {
-    run((struct pattern){sb_wait, sb_section, sb_forbidden});
+    run((struct pattern){sb_wait, sb_section, sb_outcome, 0, {"on both sides", "after", "before", "beside"}});
 }
 
 static void load_buffering_across_a_grace_period(void)
 {
-    run((struct pattern){lb_wait, lb_section, lb_forbidden});
+    run((struct pattern){lb_wait, lb_section, lb_outcome, 3, {"beside", "after", "before", "on both sides"}});
 }
 
 int main(int argc, char **argv)

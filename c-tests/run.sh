@@ -15,7 +15,14 @@ one() { # binary
     timeout "${TEST_SECONDS:-300}" "$1" >"$output" 2>&1
     local status=$?
     cat "$output"
-    [ $status -lt 124 ] || { echo "not ok $1: ended with status $status"; failed=$((failed + 1)); }
+    # Each verdict is a line. One that ends badly without any, or passes without a word, has not run its scenarios.
+    if [ $status -ge 124 ] || { [ $status -ne 0 ] && ! grep -q '^not ok' "$output"; }; then
+        echo "not ok $1: ended with status $status"
+        failed=$((failed + 1))
+    elif ! grep -qE '^(not )?ok' "$output"; then
+        echo "not ok $1: no scenario"
+        failed=$((failed + 1))
+    fi
     passed=$((passed + $(grep -c '^ok .*[^P]$' "$output")))
     skipped=$((skipped + $(grep -c '^ok .*# SKIP$' "$output")))
     failed=$((failed + $(grep -c '^not ok' "$output")))

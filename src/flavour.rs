@@ -129,6 +129,6 @@ impl Flavour {
     /// thread but by the registry, which a thread leaves before its TLS goes.
     #[inline(always)]
     pub fn reader(&self) -> &'static Reader {
-        sys::reader(self.index)
+        sys::reader(if broken!("flavour-reader") { NOTRACE_INDEX } else { self.index })
     }
 }

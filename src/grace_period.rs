@@ -482,7 +482,8 @@ pub fn refuse_deadlock(flavour: &Flavour, function: &[u8]) {
 pub fn deadlock(flavour: &Flavour) -> Option<&'static [u8]> {
     // In somebody's fork handler one may wait.
     let busy = busy::of_this_thread().load(Relaxed) & !busy::FORKING;
-    let shorter = flavour::ALL.iter().take(flavour.index + 1);
+    let shorter = if broken!("flavour-order") { flavour::FLAVOURS } else { flavour.index + 1 };
+    let shorter = flavour::ALL.iter().take(shorter);
     let any = |is_so: fn(&Reader, &Flavour) -> bool| {
         shorter.clone().any(|other| is_so(other.reader(), other))
     };

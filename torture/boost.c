@@ -132,12 +132,12 @@ void *booster(void *unused)
     mine->pinned = true;
     processor = sched_getcpu();
     while (!stopping()) {
-        uint64_t boosts;
+        struct rcu_notrace_stats before, after;
         bool boosted = false;
 
         beat("waiting for a turn to boost");
         pthread_mutex_lock(&long_sections);
-        boosts = stats_of(&flavours[NOTRACE]).boosts;
+        before = stats_of(&flavours[NOTRACE]);
         be(TESTER);
         /* The machine may have been too busy, once. */
         for (int i = 0; i < TRIES && !boosted && !stopping(); i++) {
@@ -147,8 +147,11 @@ void *booster(void *unused)
         }
         be(0);
         pthread_mutex_unlock(&long_sections);
-        if (boosted && stats_of(&flavours[NOTRACE]).boosts > boosts) {
+        after = stats_of(&flavours[NOTRACE]);
+        if (boosted && after.boosts > before.boosts) {
             cover(BOOSTED);
+            if (after.unboosts > before.unboosts)
+                cover(BOOST_RETURNED);
         } else if (!boosted && !stopping()) {
             boost_failures++;
             failure("%d waits in real time lasted as long as the hog, each", TRIES);

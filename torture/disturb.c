@@ -38,12 +38,17 @@ static atomic_bool pausing;
 
 void stutter_wait(void)
 {
+    bool paused = false;
+
     if (!atomic_load_explicit(&pausing, memory_order_relaxed) || in_child)
         return;
     while (pausing && !stopping()) {
         beat("stuttering");
         sleep_us(500);
+        paused = true;
     }
+    if (paused)
+        cover(STUTTERED);
 }
 
 void *stutterer(void *unused)
@@ -54,7 +59,6 @@ void *stutterer(void *unused)
         pausing = true;
         rest_ms(2 + below(50));
         pausing = false;
-        cover(STUTTERED);
     }
     return unused;
 }
@@ -91,9 +95,10 @@ void *shuffler(void *unused)
                     if (CPU_ISSET(processor, &all) && left-- == 0)
                         CPU_SET(processor, &some);
             }
-            sched_setaffinity(tid, sizeof(some), &some);
+            /* Some have ended meanwhile. */
+            if (!sched_setaffinity(tid, sizeof(some), &some))
+                cover(SHUFFLED);
         }
-        cover(SHUFFLED);
         rest_ms(10 + below(60));
     }
     return unused;

@@ -10,9 +10,9 @@ full_speed="--plain --readers 0 --idle 0 --fakewriters 0 --bulk 1 --writers 0 --
 many_sections="--plain --readers 0 --idle 2 --fakewriters 0 --bulk 2 --writers 1 --type both"
 idle_readers="--plain --readers 0 --idle 4 --fakewriters 0 --bulk 0 --writers 0 --updaters 1 --type both"
 quick="
-all modes               |shared  |9 |--mode random $everything
-all modes               |portable|6 |--mode random $everything
-all modes               |static  |4 |--mode random --type notrace --no-stalls
+all modes               |shared  |10|--mode random $everything
+all modes               |portable|7 |--mode random $everything
+all modes               |static  |5 |--mode random --type notrace --no-stalls
 full speed, auto        |shared  |2 |--mode auto $full_speed
 full speed, membarrier  |portable|2 |--mode membarrier $full_speed
 full speed, signal      |shared  |2 |--mode signal $full_speed

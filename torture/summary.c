@@ -54,6 +54,7 @@ static const char *const cover_names[COVERS] = {
     "mode-membarrier",
     "stall-reported",
     "boosted",
+    "boost-returned",
     "probed",
 };
 
@@ -146,7 +147,7 @@ static bool is_expected(unsigned what)
 {
     const bool *with = options.with, readers = options.readers > 0;
     const bool both = options.type == 3, waits = options.fakewriters > 0;
-    const bool notrace = has(NOTRACE);
+    const bool notrace = has(NOTRACE), bulk = options.bulk > 0;
 
     switch (what) {
     case NESTED:
@@ -160,7 +161,7 @@ static bool is_expected(unsigned what)
     case MIGRATED:
         return readers && with[SHUFFLE];
     case SAW_REMOVED:
-        return readers && options.writers > 0;
+        return (readers && options.writers > 0) || (bulk && (options.writers > 0 || options.updaters > 0));
     case SAW_GRACE_PERIOD:
         return readers && waits;
     case ORDINARY:
@@ -223,6 +224,7 @@ static bool is_expected(unsigned what)
     case STALL_REPORTED:
         return with[STALLS];
     case BOOSTED:
+    case BOOST_RETURNED:
         return with[BOOST] && notrace;
     case PROBED:
         return with[PROBES] && notrace;
@@ -231,7 +233,31 @@ static bool is_expected(unsigned what)
     }
 }
 
-bool summary_covers(void)
+/* What the counters of a flavour must be. */
+static bool are_as_expected(unsigned f, const struct counts *sum, bool say)
+{
+    const struct rcu_notrace_stats s = stats_of(&flavours[f]);
+    const bool with_readers = options.readers || options.bulk || options.idle;
+    const bool with_waiters = options.writers || options.updaters || (options.fakewriters && options.readers);
+    const char *wrong = NULL;
+
+    if (!sum->sections[f] || s.grace_periods == first[f].grace_periods)
+        wrong = "no sections or no grace periods";
+    else if (options.readers && options.fakewriters && !(s.holdouts && s.reports_by_section))
+        wrong = "no reader was ever in the way";
+    /* Whoever is in the way gets one. In the other modes with signals those get them who stay for long. */
+    else if (options.mode == RCU_NOTRACE_IPI_SIGNAL && with_readers && with_waiters && !s.ipis)
+        wrong = "mode signal has sent no IPI";
+    else if (options.mode != RCU_NOTRACE_IPI_MEMBARRIER && options.readers && options.fakewriters && !s.ipis)
+        wrong = "no IPI was sent";
+    else if (options.mode == RCU_NOTRACE_IPI_MEMBARRIER && s.ipis)
+        wrong = "mode membarrier has sent an IPI";
+    if (wrong && say)
+        printf("rcu-torture: %s: %s\n", flavours[f].name, wrong);
+    return !wrong;
+}
+
+bool summary_covers(bool say)
 {
     struct counts sum;
     bool all = true;
@@ -239,22 +265,18 @@ bool summary_covers(void)
     tally_sum(&sum);
     for (unsigned i = 0; i < COVERS; i++)
         if (is_expected(i) && !sum.cover[i]) {
-            printf("rcu-torture: never taken: %s\n", cover_names[i]);
+            if (say)
+                printf("rcu-torture: never taken: %s\n", cover_names[i]);
             all = false;
         }
-    for (unsigned f = 0; f < FLAVOURS; f++) {
-        const struct rcu_notrace_stats s = stats_of(&flavours[f]);
-
-        if (!has(f))
-            continue;
-        if (!sum.sections[f] || s.grace_periods == first[f].grace_periods) {
-            printf("rcu-torture: %s: no sections or no grace periods\n", flavours[f].name);
+    for (unsigned f = 0; f < FLAVOURS; f++)
+        if (has(f) && !are_as_expected(f, &sum, say))
             all = false;
-        }
-        if (options.readers && options.fakewriters && !(s.holdouts && s.reports_by_section)) {
-            printf("rcu-torture: %s: no reader was ever in the way\n", flavours[f].name);
-            all = false;
-        }
+    if (options.with[FORKS] && !(children->sections && children->grace_periods &&
+                                 (children->callbacks || !options.with[CALLBACKS]))) {
+        if (say)
+            printf("rcu-torture: children had no sections, no grace periods or no callbacks\n");
+        all = false;
     }
     return all;
 }

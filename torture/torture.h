@@ -126,6 +126,7 @@ enum cover {
     MODE_MEMBARRIER,
     STALL_REPORTED,
     BOOSTED,
+    BOOST_RETURNED,
     PROBED,
     COVERS
 };
@@ -377,8 +378,8 @@ void forks_begin(void);
 
 void summary_begin(void);
 void summary_print(uint64_t elapsed_ns);
-/* False if something that was to happen did not. */
-bool summary_covers(void);
+/* False if something that was to happen did not; what, if that is to be said. */
+bool summary_covers(bool say);
 void dump_stats(int fd);
 
 #endif

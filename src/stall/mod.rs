@@ -138,7 +138,7 @@ impl Stall {
     /// Whether a report is due, having waited so long; if so, the next one is due after twice that.
     pub fn is_due(&mut self, waited: u64) -> bool {
         let due = self.due != 0 && waited >= self.due;
-        if due {
+        if due && !broken!("stall-interval") {
             self.due = waited.saturating_mul(2);
         }
         due
@@ -216,7 +216,7 @@ pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
 fn find(flavour: &Flavour, holdouts: Holdouts, culprits: &mut [Culprit; MOST]) -> (usize, usize) {
     let mut found = 0;
     let mut enter = |culprit| {
-        if let Some(place) = culprits.get_mut(found) {
+        if let Some(place) = culprits.get_mut(found).filter(|_| !broken!("stall-report")) {
             *place = culprit;
             found += 1;
         }
