@@ -53,7 +53,7 @@ else
     reading="sections grace_periods life corners bad_use storm litmus"
     above="callbacks flavours polled stall unreachable"
     # The last ones: refused calls, what is hostile to a process, masses of whatever there is.
-    run auto "" $reading $above boost urcu events tracepoints steps waits faults hostile crowd
+    run auto "" $reading $above boost urcu events tracepoints steps forks waits faults hostile crowd
     run auto .static $reading
     run auto .portable $reading callbacks flavours polled
     run signal "" $reading $above hostile
