@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Lock of src/sys/futex.rs: mutual exclusion in order of arrival, by tickets; who waits sleeps on the ticket
- * that is served, with its own ticket's bit, and an unlock wakes the next one's bit. All operations are locked
- * and on one word each, but for the look at the other word behind the unlock: a load after a locked add. The futex compares and sleeps in one step, as the kernel does under its lock, and
- * a wake-up goes to all who sleep with that bit; it may come for nothing. Limits of sleep are left out: a
- * wake-up that is lost is an invalid end state.
+ * that is served, with its own ticket's bit, and an unlock wakes the next one's bit. All operations are locked,
+ * but for the unlock's look at the tickets, a load after a locked add: no buffers. The futex compares and sleeps
+ * in one step, as the kernel does under its lock, and wakes all who sleep with that bit. Limits of sleep are
+ * left out: a wake-up that is lost is an invalid end state.
  */
 #ifndef THREADS
 #define THREADS 3
