@@ -42,7 +42,12 @@ inline transient_enter(r) {
 	:: counted[r] != 0
 	:: counted[r] == 0 ->
 		side = current_side;
+#ifdef BROKEN_count_atomic
+		got = sides[side];
+		d_step { locked(r); sides[side] = got + 1; got = 0 };
+#else
 		d_step { locked(r); sides[side]++ };
+#endif
 		if
 #ifdef BROKEN_counted_claim
 		:: d_step { locked(r); counted[r] = side + 1; side = 0 }

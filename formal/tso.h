@@ -12,8 +12,10 @@
  * With TWO the word is two words, src/word/two.rs: the nesting and what says whether the thread is settled
  * are stored and loaded apart, in the order that the source has.
  *
- * Waiters need no buffer: each of their plain stores is followed by a full fence, with nothing
- * in between that another thread could tell the order of.
+ * Waiters need no buffer: each of their plain stores is followed by a full fence or a locked instruction, with
+ * nothing in between that another thread could tell the order of. So their fences do nothing here: each stands
+ * right behind such an instruction (GP-START: the sequence's exchange; PARK: the mark's). Where they count:
+ * weak.pml, weak_grace.pml.
  */
 #ifndef CAP
 #define CAP 4

@@ -162,8 +162,16 @@ inline snapshot(e) {
 	:: listed[e] && parking[e] ->
 		parking[e] = 0;
 		try_park(e);
-		if :: w_look -> listed[e] = 0 :: else fi;
-		w_look = 0
+		if
+		:: w_look ->
+			w_look = 0;
+			/* A mark that was left: this grace period may have asked. */
+#ifndef BROKEN_park_withdraw
+			withdraw(e);
+#endif
+			listed[e] = 0
+		:: else
+		fi
 	:: else
 	fi;
 	if
@@ -265,7 +273,9 @@ inline settle_straggler(e) {
 /* Flavour::interrupt_everybody, of one reader */
 inline interrupt(e) {
 	touch(e);
+#ifndef BROKEN_park_stale
 	parking[e] = 0;
+#endif
 	waiter_reads_mark(OF(e));
 	if
 	:: w_mark == REGISTERED ->
@@ -387,7 +397,9 @@ inline grace_period() {
 	admit();
 #endif
 	transient_wait();
+#ifndef BROKEN_holdouts_own
 	holdouts++;
+#endif
 	d_step { !registry_lock -> registry_lock = 1 };
 #if !defined(BROKEN_newcomers) && !defined(BROKEN_newcomers_order)
 	admit();
@@ -420,7 +432,9 @@ inline grace_period() {
 #endif
 	fi;
 	registry_lock = 0;
+#ifndef BROKEN_holdouts_own
 	d_step { assert(holdouts > 0); holdouts-- };
+#endif
 	await_holdouts();
 	d_step {
 		EACH(forget_asked);

@@ -8,11 +8,14 @@
  * ahead is squashed. An atomic exchange is a load-acquire and a store-release, no full fence. The heavy
  * barrier's point P lies between two instructions in program order: all before it are executed, none after it.
  *
- * The reader is registered and has two sections, and with PARK the waiter may park it; or (TRANSIENT) none is
- * known of it and it is counted. A locked operation that joins is one step: the next one's load, an acquire, is
- * not executed before its store, a release. The waiter's own steps are in order: fences, exchanges and acquires
- * stand between them.
+ * The reader is registered and has two sections, and with PARK the waiter may park it. A locked operation that
+ * joins is one step: the next one's load, an acquire, is not executed before its store, a release. The waiter's own
+ * steps are in order: fences, exchanges and acquires stand between them; but those of parking are instructions as
+ * in weak.h. With LDAPR its loads that acquire (and are no more) may come before a release in front of them, as
+ * compilers have it on Armv8.3. Counted sections and what else a waiter orders: weak_grace.pml.
  */
+#include "weak.h"
+
 #ifndef GPS
 #define GPS 2
 #endif
@@ -20,7 +23,6 @@ byte current_version, reclaimed;
 bit nesting, settled = 1;
 byte request, holdouts, tag;
 
-#ifndef TRANSIENT
 #define REGISTERED 0
 #define PARKED 1
 #define JOINING 2
@@ -76,7 +78,6 @@ int done[2], passed[2];
 byte version[2], got[2];
 bit bad[2];
 
-#define bit_of(x) (1 << (x))
 #define over_with(i) (done[i] | passed[i])
 #define has(i, x) (over_with(i) & bit_of(x))
 #define todo(i, x) (!has(i, x))
@@ -123,7 +124,7 @@ inline squash(i, x) {
 		:: else -> did(i, put); request = 0 \
 		fi } \
 	/* Nothing was taken: the waiter was faster. */ \
-	:: d_step { todo(i, countdown) && has(i, put) -> \
+	:: d_step { todo(i, countdown) && has(i, put) && COUNT_##load(i) -> \
 		did(i, countdown); \
 		if :: got[i] != 0 -> assert(holdouts > 0); holdouts-- :: else fi; \
 		got[i] = 0 }
@@ -132,11 +133,11 @@ inline squash(i, x) {
  * load, an acquire, comes after the mark's store, a release. */
 #define READY_R(i) (has(i, N) && has(i, U))
 #ifdef BROKEN_flag_request_order
-#define RELEASE_R(i) has(i, V)
+#define BEFORE_R(i) has(i, V)
 #define READY_K(i) (has(i, N) && has(i, J) && has(i, H))
 #define READY_V(i) has(i, U)
 #else
-#define RELEASE_R(i) (has(i, K) && has(i, V))
+#define BEFORE_R(i) (has(i, K) && has(i, V))
 #define READY_K(i) (has(i, N) && has(i, J))
 #define READY_V(i) (has(i, K) && has(i, U))
 #endif
@@ -151,7 +152,22 @@ inline squash(i, x) {
 #define READY_G(i) (has(i, H) && has(i, F))
 #define EXCHANGE_R(i) has(i, V)
 #define EXCHANGE_G(i) true
-#define RELEASE_G(i) (before(i, E) && has(i, E))
+#define BEFORE_G(i) (before(i, E) && has(i, E))
+/* REPORT: the exchange's store is a release, and the countdown's. If it is none, branches hold it up still. */
+#ifdef BROKEN_report_release
+#define RELEASE_R(i) AFTER_UNLOCK(i)
+#define RELEASE_G(i) AFTER_UNLOCK(i)
+#else
+#define RELEASE_R(i) BEFORE_R(i)
+#define RELEASE_G(i) BEFORE_G(i)
+#endif
+#ifdef BROKEN_count_release
+#define COUNT_R(i) true
+#define COUNT_G(i) true
+#else
+#define COUNT_R(i) BEFORE_R(i)
+#define COUNT_G(i) BEFORE_G(i)
+#endif
 #ifdef BROKEN_unlock_release
 #define RELEASE_E(i) (has(i, A) && has(i, B) && has(i, H) && has(i, W))
 #else
@@ -255,36 +271,78 @@ inline load_word() {
 #endif
 }
 
-/* Flavour::try_park: whether the array's entry goes. */
+/* Flavour::try_park, in any order that is left open. */
+#ifdef BROKEN_two_load_order
+#define P_SETTLED 0
+#define P_IN 1
+#define P_SETTLED_AGAIN 5
+#define P_IN_AGAIN 6
+#else
+#define P_IN 0		/* the word, acquire */
+#define P_SETTLED 1
+#define P_IN_AGAIN 5	/* and again */
+#define P_SETTLED_AGAIN 6
+#endif
+#define P_LOAD 2	/* the exchange of the mark: its load, */
+#define P_MARK 3	/* its store */
+#define P_FENCE 4
+#define P_ALL 127
+#ifdef BROKEN_park_waiter_fence
+#define OF_P_FENCE 0
+#else
+#define OF_P_FENCE bit_of(P_FENCE)
+#endif
+/* The first load of a word acquires. */
+#define P_LOADS (bit_of(0) | bit_of(5))
+#define P_ACQUIRE (P_LOADS | bit_of(P_LOAD) | OF_P_FENCE)
+#define P_RELEASE (bit_of(P_MARK) | OF_P_FENCE)
+#ifdef LDAPR
+#define P_SEQUENTIAL bit_of(P_LOAD)
+#else
+#define P_SEQUENTIAL (P_LOADS | bit_of(P_LOAD))
+#endif
+#define P(x) may(parked, x, P_ACQUIRE, P_RELEASE, P_SEQUENTIAL)
+#define PARKS(x) parked = parked | bit_of(x)
+
 inline try_park() {
-	load_word();
-	if
-	:: !is_in && !is_settled ->
-		d_step { is_parked = (mark == REGISTERED); if :: is_parked -> mark = PARKED :: else fi };
-#ifndef BROKEN_park_waiter_order
+	do
+	:: d_step { P(P_IN) -> PARKS(P_IN); is_in = nesting }
+	:: d_step { P(P_SETTLED) -> PARKS(P_SETTLED); is_settled = settled }
+	:: d_step { P(P_LOAD) -> PARKS(P_LOAD); is_parked = (mark == REGISTERED) }
+	:: d_step { P(P_MARK) && has_done(parked, P_LOAD) ->
 		if
-		:: is_parked ->
-			load_word();
-			if
-			:: is_in || is_settled ->
-				d_step { is_parked = (mark != PARKED); if :: !is_parked -> mark = REGISTERED :: else fi }
-			:: else
-			fi
-		:: else
-		fi
+		/* What ran ahead of the branch is of no consequence. */
+		:: is_in || is_settled || !is_parked -> parked = P_ALL; is_parked = 0
+		:: else -> PARKS(P_MARK); assert(mark == REGISTERED); mark = PARKED
+		fi }
+	:: d_step { P(P_FENCE) -> PARKS(P_FENCE) }
+	:: d_step { P(P_IN_AGAIN) -> PARKS(P_IN_AGAIN); is_in_again = nesting }
+	/* Of the same place as the first look. */
+	:: d_step { P(P_SETTLED_AGAIN) && has_done(parked, P_SETTLED) ->
+		PARKS(P_SETTLED_AGAIN); is_settled_again = settled }
+	:: parked == P_ALL -> break
+	od;
+	/* Whether the array's entry goes. */
+	if
+#ifdef BROKEN_park_waiter_order
+	:: false
+#else
+	:: is_parked && (is_in_again || is_settled_again) ->
+		d_step { is_parked = (mark != PARKED); if :: !is_parked -> mark = REGISTERED :: else fi }
 #endif
 	:: else
 	fi;
-	if
-	:: is_parked -> is_parked = 0; listed = 0
-	:: else
-	fi
+	d_step {
+		if :: is_parked -> is_parked = 0; listed = 0 :: else fi;
+		parked = 0; is_in_again = 0; is_settled_again = 0
+	}
 }
 
 proctype Waiter()
 {
 	byte left = GPS;
-	bit asked, is_in, is_settled, is_registered, is_parked, parking;
+	bit asked, is_in, is_settled, is_registered, is_parked, parking, is_in_again, is_settled_again;
+	byte parked;
 	do
 	:: left == 0 -> break
 	:: else ->
@@ -341,50 +399,3 @@ ended:		skip;
 }
 
 init { atomic { run Reader(); run Waiter() } }
-
-#else
-/* A counted section: Transient::enter adds to a side, then notes it by a compare-exchange; exit. */
-byte count, version;
-bit used;
-byte done;
-#define has(x) (done & (1 << (x)))
-#define did(x) done = done | (1 << (x))
-
-proctype Reader()
-{
-	do
-	/* The add's load (acquire) and store (release); the other exchange's. */
-	:: d_step { !has(0) -> did(0) }
-	:: d_step { !has(1) && has(0) -> did(1); count++ }
-#ifndef BROKEN_single_exchange
-	/* A load-acquire is not executed before a store-release that it follows. */
-	:: d_step { !has(2) && has(1) -> did(2) }
-	:: d_step { !has(3) && has(2) -> did(3) }
-	:: d_step { !has(4) && has(2) -> did(4); version = current_version }
-#else
-	:: d_step { !has(2) -> did(2) }
-	:: d_step { !has(3) -> did(3) }
-	:: d_step { !has(4) && has(0) -> did(4); version = current_version }
-#endif
-	:: d_step { !has(5) && has(4) -> did(5); assert(version >= reclaimed) }
-	/* The count goes back: release. */
-#ifndef BROKEN_exit_release
-	:: d_step { !has(6) && done == 63 -> did(6); count-- }
-#else
-	:: d_step { !has(6) && has(3) && has(1) -> did(6); count-- }
-#endif
-	:: done == 127 -> break
-	od
-}
-
-proctype Waiter()
-{
-	byte left = GPS;
-	do
-	:: left == 0 -> break
-	:: else -> left--; current_version++; count == 0; reclaimed = current_version
-	od
-}
-
-init { atomic { run Reader(); run Waiter() } }
-#endif
