@@ -34,18 +34,23 @@ static uintptr_t kernel_handler(void)
     return now.handler;
 }
 
-/* The library's, from the start. */
+/* The library's, before any scenario. */
 static uintptr_t first_handler;
 
-/* The signal is the library's, and this thread has not blocked it. */
+/* The signal is the library's, and this thread has not blocked it. What it says otherwise test.sh looks for. */
 static void check_kept(void)
 {
     uint64_t mask = 0;
+    uintptr_t handler = kernel_handler();
 
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
     if (mask >> (SIGNAL - 1) & 1)
         fail("the signal is blocked in the kernel's mask");
-    if (first_handler <= 1 || kernel_handler() != first_handler)
+    if (handler == (uintptr_t)SIG_IGN)
+        fail("the kernel ignores the signal");
+    if (handler == (uintptr_t)SIG_DFL)
+        fail("the kernel does what it does by default on the signal");
+    if (handler != first_handler)
         fail("the signal's handler is not the library's");
 }
 
@@ -159,6 +164,36 @@ static void read_it(unsigned turn)
         strangers++;
 }
 
+static pid_t polling;
+static atomic_bool was_interrupted;
+
+/* As IPIs are sent. */
+static void *send_to_who_polls(void *unused)
+{
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!was_interrupted) {
+        syscall(SYS_tgkill, getpid(), polling, SIGNAL);
+        sleep_ms(1);
+    }
+    return unused;
+}
+
+/* The mask of a wait is over when the thread can ask for it; what gets in can be told. */
+static void poll_and_be_interrupted(void)
+{
+    struct timespec long_time = {5, 0};
+    pthread_t sender;
+    int result;
+
+    polling = (pid_t)syscall(SYS_gettid);
+    sender = start(send_to_who_polls, NULL);
+    result = ppoll(NULL, 0, &long_time, &all);
+    if (result != -1 || errno != EINTR)
+        fail("the signal does not get into a wait with all blocked");
+    was_interrupted = true;
+    pthread_join(sender, NULL);
+}
+
 static void poll_without(unsigned turn)
 {
     struct timespec soon = {0, 200000};
@@ -210,7 +245,7 @@ static const struct way by_default = {leave_to_default, no_act};
 static const struct way replaces_handlers = {nothing, replace};
 static const struct way waits_for_it = {block, wait_for_it};
 static const struct way reads_it_from_a_file = {block_and_open, read_it};
-static const struct way polls_without_it = {nothing, poll_without};
+static const struct way polls_without_it = {poll_and_be_interrupted, poll_without};
 static const struct way handles_others = {handle_another, raise_another};
 static const struct way masks_all_the_time = {nothing, mask_and_unmask};
 
@@ -629,7 +664,6 @@ static void children_of_fork_answer(void)
     CHECK(waitpid(child, &status, 0) == child && !status);
 }
 
-/* Where the handler cannot be installed that is said, once, and all is left alone. */
 static atomic_bool has_paused;
 
 static void *pauses(void *unused)
@@ -662,6 +696,7 @@ static void pause_ends_by_the_programs_handlers_only(void)
     pthread_join(waiter, NULL);
 }
 
+/* Where the handler cannot be installed that is said, once, and all is left alone. */
 static void in_a_sandbox(void)
 {
     static struct sock_filter filter[] = {
@@ -747,6 +782,34 @@ static const struct scenario list[] = {
     SCENARIO(what_it_costs),
 };
 
+static void *be_in_sections(void *unused)
+{
+    while (!stop) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+/* Without the preloaded library the handler comes with the first straggler. With none there no scenario could tell what
+ * its program has done to the signal from that. */
+static void have_the_handler_installed(void)
+{
+    uint64_t begin = now_ns();
+    pthread_t reader = start(be_in_sections, NULL);
+
+    while (!stats().ipis && now_ns() - begin < 20000000000ull)
+        synchronize_rcu();
+    stop = true;
+    pthread_join(reader, NULL);
+    stop = false;
+    first_handler = kernel_handler();
+    if (first_handler == (uintptr_t)SIG_DFL || first_handler == (uintptr_t)SIG_IGN) {
+        printf("not ok preload: no IPI, or no handler for it\n");
+        exit(2);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "-survived")) {
@@ -765,7 +828,7 @@ int main(int argc, char **argv)
     sigdelset(&all, SIGABRT);
     sigdelset(&all, SIGSEGV);
     rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
-    first_handler = kernel_handler();
+    have_the_handler_installed();
     if (getenv("STORM_MS"))
         storm_ms = strtoull(getenv("STORM_MS"), NULL, 10);
     return RUN_SCENARIOS("preload", list, argc, argv);

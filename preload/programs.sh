@@ -47,10 +47,10 @@ declare -A limit pause_us needs
 exit_status+=([make]=0 [perl]=6 [ruby]=8 [node]=4 [java]=7 [go]=9 [go_static]=9 [sqlite]=0 [redis]=0 [postgres]=0
     [nginx]=0 [stress_ng]=0 [valgrind]=11 [gdb]=11 [python_threads]=0 [python_processes]=0)
 
-# under MODE - the prefix of a run in that mode, in `prefix`
+# under MODE NAME [LIBRARIES [TOGGLE_MS]] - the prefix of a run in that mode, in `prefix`
 under() {
     local mode=$1
-    prefix=(env "LD_PRELOAD=$libraries" "RCUTRACE_FILE=$work/trace" RCUTRACE_TOGGLE_MS=1 RCUTRACE_CONTROL=0
+    prefix=(env "LD_PRELOAD=${3:-$libraries}" "RCUTRACE_FILE=$work/trace" "RCUTRACE_TOGGLE_MS=${4:-1}" RCUTRACE_CONTROL=0
         "RCU_NOTRACE_STORM=$work/storm" "RCU_NOTRACE_STORM_PAUSE_US=${pause_us[$2]:-20}")
     if [ "$mode" = switching ]; then
         prefix+=(RCU_NOTRACE_STORM_SWITCH=1)
@@ -59,13 +59,43 @@ under() {
     fi
 }
 
-declare -A count
+declare -A count toggles
 read_storm() {
     local names=(images forks refused grace_periods trace_grace_periods ipis holdouts rescues stalls
-        callbacks switches) i=0 number
+        callbacks switches preloaded kept) i=0 number
     count=()
     for number in $(od -An -v -t u8 -w8 storm); do
         count[${names[i++]}]=$number
+    done
+}
+
+# judge_preload MODE - says in how many of the processes the library that is tested was missing
+judge_preload() {
+    local processes=$((${count[images]:-0} + ${count[forks]:-0}))
+    [ "${count[preloaded]:-0}" -ge $processes ] ||
+        echo "librcu_notrace_preload.so is in ${count[preloaded]} of $processes processes"
+    # Without IPIs it keeps no signal.
+    [ "$1" = membarrier ] || [ "${count[kept]:-0}" -ge $processes ] ||
+        echo "the signal is kept in ${count[kept]} of $processes processes"
+}
+
+# count_toggles - how often each tracer was detached, by the states in what is left of the trace: nothing but toggling
+# detaches them here, while each process attaches them at its start
+count_toggles() {
+    local tracer
+    for tracer in heap locks; do
+        toggles[$tracer]=$(grep -c " STATE \"$tracer\" detached" dumped)
+    done
+}
+
+# judge_tracers - says which tracer was not there, or did not come and go
+judge_tracers() {
+    local tracer
+    for tracer in heap locks; do
+        grep -q " STATE \"$tracer\" attached" dumped || echo "$tracer was never attached"
+        # A process of a few milliseconds may end before the first time.
+        [ "$tenths" = 0 ] || [ "${toggles[$tracer]}" -ge 2 ] ||
+            echo "$tracer was detached ${toggles[$tracer]} times in $seconds s"
     done
 }
 
@@ -122,9 +152,45 @@ measure() {
     seconds=$((tenths / 10)).$((tenths % 10))
 }
 
+# run_under MODE NAME [LIBRARIES [TOGGLE_MS]] - leaves a trace, and a storm's counts in `count`
+run_under() {
+    local prefix start
+    ./dump ring trace
+    rm -f storm && : > storm
+    chmod 666 trace storm
+    under "$@"
+    start=$(date +%s%N)
+    run traced "$2" timeout "${limit[$2]:-120}" "${prefix[@]}"
+    measure
+    read_storm
+}
+
+# open_trace - as a report and as a dump; says why that cannot be
+open_trace() {
+    "$build/tracers/rcutrace" report --json trace > report 2> diff.txt &&
+        "$build/tracers/rcutrace" dump trace > dumped 2> diff.txt ||
+        echo "the trace does not open: $(head -n 1 diff.txt)"
+}
+
+# notices LIBRARIES TOGGLE_MS WHAT - a run of bash of which this is to be said
+notices() {
+    local why tenths seconds
+    run_under signal bash "$1" "$2"
+    why=$(open_trace; judge_preload signal)
+    count_toggles
+    why+=" $(judge_tracers)"
+    if [[ $why == *"$3"* ]]; then
+        echo "ok programs: noticed: $3"
+        passed=$((passed + 1))
+    else
+        echo "not ok programs: not noticed: $3, but:$why"
+        failed=$((failed + 1))
+    fi
+}
+
 # check NAME - the program, as it is and in all modes
 check() {
-    local name=$1 mode why start tenths seconds events note prefix
+    local name=$1 mode why start tenths seconds events note
     mkdir -p again
     start=$(date +%s%N)
     why=$(fails_plainly "$name" "${limit[$name]:-120}")
@@ -137,13 +203,7 @@ check() {
     fi
     echo "# $name: plain in $seconds s"
     for mode in $modes; do
-        ./dump ring trace
-        rm -f storm && : > storm
-        chmod 666 trace storm
-        under "$mode" "$name"
-        start=$(date +%s%N)
-        run traced "$name" timeout "${limit[$name]:-120}" "${prefix[@]}"
-        measure
+        run_under "$mode" "$name"
         normalised traced "$name"
         why=$(compare)
         note=
@@ -151,13 +211,13 @@ check() {
             note="; also so in a plain run: $(diff plain/out/verdicts traced/out/verdicts | grep '^>' | tr '\n' ' ')"
             why=
         fi
-        read_storm
         [ -n "$why" ] || why=$(judge_storm "$name" "$mode" | tr '\n' ' ')
-        events=0
+        events=0 toggles=([heap]=0 [locks]=0)
         if [ "${#count[@]}" != 0 ] && [ -z "$why" ]; then
-            "$build/tracers/rcutrace" report --json trace > report 2> diff.txt ||
-                why="the trace does not open: $(head -n 1 diff.txt)"
+            why=$(open_trace)
+            count_toggles
             events=$(awk '/^        "events": / { sum += $2 } END { print sum + 0 }' report)
+            [ -n "$why" ] || [ "$name" = go_static ] || why=$({ judge_preload "$mode"; judge_tracers; } | tr '\n' ' ')
         fi
         if [ -n "$why" ]; then
             echo "not ok programs: $name in mode $mode: $why"
@@ -168,7 +228,8 @@ check() {
         echo "ok programs: $name in mode $mode ($seconds s, images ${count[images]:-0}, forks" \
             "${count[forks]:-0}, grace periods ${count[grace_periods]:-0} + ${count[trace_grace_periods]:-0}," \
             "IPIs ${count[ipis]:-0}, holdouts ${count[holdouts]:-0}, rescues ${count[rescues]:-0}, callbacks" \
-            "${count[callbacks]:-0}, last events $events$note)"
+            "${count[callbacks]:-0}, heap and locks detached ${toggles[heap]} and ${toggles[locks]} times in the last" \
+            "$events events$note)"
         printf '%s\t' "$name" "$mode" "$seconds" "${count[images]:-0}" "${count[forks]:-0}" \
             "${count[grace_periods]:-0}" "${count[trace_grace_periods]:-0}" "${count[ipis]:-0}" \
             "${count[rescues]:-0}" "${count[callbacks]:-0}" >> "$results"
@@ -478,6 +539,12 @@ wants nginx && make_site
 limit+=([python_threads]=900 [python_processes]=900 [stress_ng]=300 [postgres]=300)
 pause_us+=([python_threads]=200 [python_processes]=2000 [postgres]=100 [make]=100 [stress_ng]=50)
 test_program bash bash:bash
+if wants bash; then
+    notices "${libraries#* }" 1 'librcu_notrace_preload.so is in 0 of'
+    notices "${libraries#* }" 1 'the signal is kept in 0 of'
+    notices "$libraries" 0 'heap was detached 0 times'
+    notices "${libraries/tracers\/librcutrace_locks/tracers\/librcutrace}" 1 'locks was never attached'
+fi
 test_program git_log git:git
 test_program gcc gcc:gcc
 test_program make make:make
