@@ -26,12 +26,17 @@ struct kernel_action {
     uint64_t mask;
 };
 
-static uintptr_t kernel_handler(void)
+static uintptr_t kernel_handler_of(int signal)
 {
     struct kernel_action now = {0, 0, 0, 0};
 
-    syscall(SYS_rt_sigaction, SIGNAL, NULL, &now, 8);
+    syscall(SYS_rt_sigaction, signal, NULL, &now, 8);
     return now.handler;
+}
+
+static uintptr_t kernel_handler(void)
+{
+    return kernel_handler_of(SIGNAL);
 }
 
 /* The library's, before any scenario. */
@@ -664,6 +669,53 @@ static void children_of_fork_answer(void)
     CHECK(waitpid(child, &status, 0) == child && !status);
 }
 
+static atomic_uint changes;
+
+static void *change_actions(void *unused)
+{
+    while (!stop) {
+        ignore();
+        replace(0);
+        changes++;
+    }
+    return unused;
+}
+
+/* A child that is forked while another thread changes the action gets what that thread was about to tell the kernel. */
+static void children_forked_amid_a_change_keep_the_stand_in(void)
+{
+    enum { CHILDREN = 300 };
+    uintptr_t handler = kernel_handler_of(SIGSTKFLT);
+    pthread_t changer = start(change_actions, NULL);
+    unsigned before = 0, amid = 0;
+
+    for (int i = 0; i < CHILDREN; i++) {
+        int status;
+        pid_t child;
+
+        before = changes;
+        child = fork();
+        if (!child) {
+            check_kept();
+            if (kernel_handler_of(SIGSTKFLT) != handler)
+                fail("child %d: the stand-in's handler is not the library's", i);
+            replace(0);
+            raise(SIGNAL);
+            CHECK(strangers == 1);
+            _exit(0);
+        }
+        CHECK(child > 0);
+        amid += changes != before;
+        while (waitpid(child, &status, 0) < 0)
+            CHECK(errno == EINTR);
+        CHECK(!status);
+    }
+    stop = true;
+    pthread_join(changer, NULL);
+    printf("    %d children, %u among changes\n", CHILDREN, amid);
+    CHECK(amid > 10);
+}
+
 static atomic_bool has_paused;
 
 static void *pauses(void *unused)
@@ -776,6 +828,7 @@ static const struct scenario list[] = {
     SCENARIO(what_a_thread_that_blocks_gets_goes_to_one_that_does_not),
     SCENARIO(new_images_survive_a_storm),
     SCENARIO(children_of_fork_answer),
+    SCENARIO(children_forked_amid_a_change_keep_the_stand_in),
     SCENARIO(pause_ends_by_the_programs_handlers_only),
     {"where_the_handler_cannot_be_installed_that_is_said", in_a_sandbox, 0,
      "rcu-notrace: preload: no handler can be installed here"},

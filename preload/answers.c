@@ -3,7 +3,7 @@
  * A program that uses the IPI's signal in every way that there is, and prints what it is told. What it prints with
  * the preloaded library, while IPIs arrive, is what it prints without.
  *
- *   answers [-i] SCENARIO...    -i: with grace periods at full speed
+ *   answers [-i] SCENARIO...    -i: with grace periods all the time, 20 us between two
  *   answers -l                  lists the scenarios
  *   answers -r TEXT             says what this image has inherited
  */

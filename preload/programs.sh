@@ -4,8 +4,8 @@
 # Unmodified programs of Debian under librcu_notrace_preload.so: programs.sh [BUILD-DIRECTORY [NAME...]]
 #
 # Each runs once as it is, and then in each IPI mode of $PRELOAD_MODES (auto, signal, membarrier, switching)
-# with grace periods at full speed (storm.c) and the tracers of heap and locks, whose probes are detached and
-# attached every millisecond. Its own results must be the same: output, exit status, files; of a test
+# with grace periods all the time (storm.c: $pause_us microseconds between two) and the tracers of heap and locks, whose
+# probes are detached and attached every millisecond. Its own results must be the same: output, exit status, files; of a test
 # suite every verdict; of a benchmark the requests that were answered, with no error, and nothing of a crash
 # in the server's log. The storm must have been there: see `judge_storm`.
 #
@@ -45,7 +45,8 @@ gcc -O1 -I"$here/../include" -o dump "$here/../c-tests/traced/dump.c" -L"$build"
 # What is compared of a run is what normalise_NAME leaves of it, where there is one.
 declare -A limit pause_us needs
 exit_status+=([make]=0 [perl]=6 [ruby]=8 [node]=4 [java]=7 [go]=9 [go_static]=9 [sqlite]=0 [redis]=0 [postgres]=0
-    [nginx]=0 [stress_ng]=0 [valgrind]=11 [gdb]=11 [python_threads]=0 [python_processes]=0)
+    [nginx]=0 [stress_ng]=0 [valgrind]=11 [gdb]=11 [python_threads]=0 [python_processes]=0 [python_forkserver]=0
+    [python_spawn]=0 [python_main]=0)
 
 # under MODE NAME [LIBRARIES [TOGGLE_MS]] - the prefix of a run in that mode, in `prefix`
 under() {
@@ -487,9 +488,14 @@ program_gdb() {
 # ---- python's own tests --------------------------------------------------------------------------
 # The distribution's, whose tests are a package; not one that somebody has built.
 python_suites() { # SUITES PREFIX...
-    local suites=$1
+    local suites=$1 status
     shift
+    # Patterns are the suite's.
+    set -f
     "$@" /usr/bin/python3 -m test -j2 --timeout 500 --tempdir "$work/out" --junit-xml "$work/verdicts.xml" $suites
+    status=$?
+    set +f
+    return $status
 }
 # Tests that cannot be the same: their verdicts are not compared. All others are, one by one.
 left_alone() {
@@ -518,6 +524,17 @@ program_python_threads() { python_suites 'test_threading test_signal test_subpro
 normalise_python_threads() { normalise_suites; }
 program_python_processes() { python_suites 'test_multiprocessing_fork' "$@"; }
 normalise_python_processes() { normalise_suites; }
+program_python_forkserver() { python_suites 'test_multiprocessing_forkserver' "$@"; }
+normalise_python_forkserver() { normalise_suites; }
+# Each process is a new interpreter: all of it would take longer than the other suites together. So it is the tests that
+# start processes themselves, without the two classes that mostly wait for the last of many.
+program_python_spawn() {
+    python_suites 'test_multiprocessing_spawn -m WithProcesses* -i WithProcessesTestBarrier -i WithProcessesTestPoolWorkerLifetime' \
+        "$@"
+}
+normalise_python_spawn() { normalise_suites; }
+program_python_main() { python_suites 'test_multiprocessing_main_handling' "$@"; }
+normalise_python_main() { normalise_suites; }
 
 # ---- all of them ---------------------------------------------------------------------------------
 port=$((20000 + $$ % 10000 * 2))
@@ -536,8 +553,10 @@ fi
 wants nginx && make_site
 [ -n "$postgres_bin" ] && wants postgres && make_database
 
-limit+=([python_threads]=900 [python_processes]=900 [stress_ng]=300 [postgres]=300)
-pause_us+=([python_threads]=200 [python_processes]=2000 [postgres]=100 [make]=100 [stress_ng]=50)
+limit+=([python_threads]=900 [python_processes]=900 [python_forkserver]=900 [python_spawn]=900 [python_main]=900
+    [stress_ng]=300 [postgres]=300)
+pause_us+=([python_threads]=200 [python_processes]=2000 [python_forkserver]=2000 [python_spawn]=2000 [python_main]=2000
+    [postgres]=100 [make]=100 [stress_ng]=50)
 test_program bash bash:bash
 if wants bash; then
     notices "${libraries#* }" 1 'librcu_notrace_preload.so is in 0 of'
@@ -566,14 +585,16 @@ test_program nginx nginx:nginx-light wrk:wrk
 test_program stress_ng stress-ng:stress-ng
 test_program valgrind valgrind:valgrind gcc:gcc
 test_program gdb gdb:gdb gcc:gcc
-if /usr/bin/python3 -c 'import test.test_threading' 2> /dev/null; then
-    test_program python_threads /usr/bin/python3:python3
-    test_program python_processes /usr/bin/python3:python3
-    wants python_threads && left_alone
-elif wants python_threads || wants python_processes; then
-    echo 'ok programs: python_threads, python_processes # SKIP: no test suite here: apt-get install libpython3.11-testsuite'
-    skipped=$((skipped + 2))
-fi
+for suites in python_threads python_processes python_forkserver python_spawn python_main; do
+    wants "$suites" || continue
+    if /usr/bin/python3 -c 'import test.test_threading' 2> /dev/null; then
+        test_program "$suites" /usr/bin/python3:python3
+    else
+        echo "ok programs: $suites # SKIP: no test suite here: apt-get install libpython3.11-testsuite"
+        skipped=$((skipped + 1))
+    fi
+done
+wants python_threads && left_alone
 
 echo "programs: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

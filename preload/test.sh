@@ -99,7 +99,8 @@ END
 # safeguard's number, test, scenario
 rows=""
 [ "$length" = long ] && rows="1:answers:from_another_process 2:alive:handlers_of_other 3:answers:interrupted_calls 4:answers:images
-    5:alive:no_signal_is_lost 6:answers:child_of_vfork 7:answers:signal_files 8:alive:pause_ends 9:answers:handled_before_a_wait_returns"
+    5:alive:no_signal_is_lost 6:answers:child_of_vfork 7:answers:signal_files 8:alive:pause_ends 9:answers:handled_before_a_wait_returns
+    10:alive:children_forked_amid"
 for row in $rows; do
     IFS=: read -r number test scenario <<<"$row"
     broken=$PWD/$build/preload/broken_$number.so
