@@ -205,13 +205,17 @@ check() {
     echo "# $name: plain in $seconds s"
     for mode in $modes; do
         run_under "$mode" "$name"
+        rm -f said said_traced
         normalised traced "$name"
+        # Plain runs may follow.
+        [ ! -e said ] || mv said said_traced
         why=$(compare)
         note=
         if [ "${why#output differs}" != "$why" ] && excused "$name"; then
             note="; also so in a plain run: $(diff plain/out/verdicts traced/out/verdicts | grep '^>' | tr '\n' ' ')"
             why=
         fi
+        [ -z "$why" ] || ! [ -s said_traced ] || cat said_traced
         [ -n "$why" ] || why=$(judge_storm "$name" "$mode" | tr '\n' ' ')
         events=0 toggles=([heap]=0 [locks]=0)
         if [ "${#count[@]}" != 0 ] && [ -z "$why" ]; then
@@ -504,14 +508,20 @@ left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: 
 END2
 }
 normalise_suites() {
-    /usr/bin/python3 - "$work/verdicts.xml" <(left_alone) > verdicts << 'END2'
+    /usr/bin/python3 - "$work/verdicts.xml" <(left_alone) "$work/said" > verdicts << 'END2'
 import sys
 import xml.etree.ElementTree as tree
 left_alone = {line.split(': ')[1] for line in open(sys.argv[2])}
+said = open(sys.argv[3], 'w')
 for case in sorted(tree.parse(sys.argv[1]).iter('testcase'), key=lambda case: case.get('name')):
     if case.get('name') not in left_alone:
         parts = {part.tag for part in case} - {'system-out', 'system-err'}
         print(case.get('name'), case.get('status'), case.get('result'), *sorted(parts))
+        # Not compared, but to be read.
+        for part in case:
+            if part.tag in ('failure', 'error'):
+                lines = (part.text or part.get('message') or '').strip().splitlines()
+                print('#', case.get('name'), *('\n#   ' + line for line in lines[-12:]), file=said)
 END2
     rm -rf out stdout stderr && mkdir out && mv verdicts out/ && touch stdout stderr
     rm -f "$work/verdicts.xml"
