@@ -101,13 +101,25 @@ static struct action action_of(int signal)
     return action;
 }
 
-/* In a child of fork: its actions are this process's. */
+static void install(const struct action *action);
+
+/* In a child of fork: its actions are this process's. Another thread may have been telling the kernel of a change when the
+ * child was made, whose memory is copied later than what the kernel has of it: that may be a state in between, in which the
+ * stand-in or the IPI's signal is ignored. */
 static void after_fork(void)
 {
+    uint64_t mask;
+
     atomic_store(&lock, 0);
+    mask = acquire();
     if (childs.process == sys_getppid())
         parents = childs;
     parents.process = sys_getpid();
+    if (BROKEN != FORK) {
+        let_be_ignored(false);
+        install(&parents.of_ipi_signal);
+    }
+    release(mask);
 }
 
 static bool ignores_by_default(int signal)
@@ -154,8 +166,6 @@ static void default_action(int signal)
     sys_restore_signals(before);
     kernel_action(signal, &now, NULL);
 }
-
-static void install(const struct action *action);
 
 /* The handler of the stand-in. */
 static void on_stand_in(int signal, siginfo_t *info, void *context)

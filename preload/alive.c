@@ -26,26 +26,36 @@ struct kernel_action {
     uint64_t mask;
 };
 
-static uintptr_t kernel_handler(void)
+static uintptr_t kernel_handler_of(int signal)
 {
     struct kernel_action now = {0, 0, 0, 0};
 
-    syscall(SYS_rt_sigaction, SIGNAL, NULL, &now, 8);
+    syscall(SYS_rt_sigaction, signal, NULL, &now, 8);
     return now.handler;
 }
 
-/* The library's, from the start. */
+static uintptr_t kernel_handler(void)
+{
+    return kernel_handler_of(SIGNAL);
+}
+
+/* The library's, before any scenario. */
 static uintptr_t first_handler;
 
-/* The signal is the library's, and this thread has not blocked it. */
+/* The signal is the library's, and this thread has not blocked it. What it says otherwise test.sh looks for. */
 static void check_kept(void)
 {
     uint64_t mask = 0;
+    uintptr_t handler = kernel_handler();
 
     syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &mask, 8);
     if (mask >> (SIGNAL - 1) & 1)
         fail("the signal is blocked in the kernel's mask");
-    if (first_handler <= 1 || kernel_handler() != first_handler)
+    if (handler == (uintptr_t)SIG_IGN)
+        fail("the kernel ignores the signal");
+    if (handler == (uintptr_t)SIG_DFL)
+        fail("the kernel does what it does by default on the signal");
+    if (handler != first_handler)
         fail("the signal's handler is not the library's");
 }
 
@@ -159,6 +169,36 @@ static void read_it(unsigned turn)
         strangers++;
 }
 
+static pid_t polling;
+static atomic_bool was_interrupted;
+
+/* As IPIs are sent. */
+static void *send_to_who_polls(void *unused)
+{
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    while (!was_interrupted) {
+        syscall(SYS_tgkill, getpid(), polling, SIGNAL);
+        sleep_ms(1);
+    }
+    return unused;
+}
+
+/* The mask of a wait is over when the thread can ask for it; what gets in can be told. */
+static void poll_and_be_interrupted(void)
+{
+    struct timespec long_time = {5, 0};
+    pthread_t sender;
+    int result;
+
+    polling = (pid_t)syscall(SYS_gettid);
+    sender = start(send_to_who_polls, NULL);
+    result = ppoll(NULL, 0, &long_time, &all);
+    if (result != -1 || errno != EINTR)
+        fail("the signal does not get into a wait with all blocked");
+    was_interrupted = true;
+    pthread_join(sender, NULL);
+}
+
 static void poll_without(unsigned turn)
 {
     struct timespec soon = {0, 200000};
@@ -210,7 +250,7 @@ static const struct way by_default = {leave_to_default, no_act};
 static const struct way replaces_handlers = {nothing, replace};
 static const struct way waits_for_it = {block, wait_for_it};
 static const struct way reads_it_from_a_file = {block_and_open, read_it};
-static const struct way polls_without_it = {nothing, poll_without};
+static const struct way polls_without_it = {poll_and_be_interrupted, poll_without};
 static const struct way handles_others = {handle_another, raise_another};
 static const struct way masks_all_the_time = {nothing, mask_and_unmask};
 
@@ -629,7 +669,53 @@ static void children_of_fork_answer(void)
     CHECK(waitpid(child, &status, 0) == child && !status);
 }
 
-/* Where the handler cannot be installed that is said, once, and all is left alone. */
+static atomic_uint changes;
+
+static void *change_actions(void *unused)
+{
+    while (!stop) {
+        ignore();
+        replace(0);
+        changes++;
+    }
+    return unused;
+}
+
+/* A child that is forked while another thread changes the action gets what that thread was about to tell the kernel. */
+static void children_forked_amid_a_change_keep_the_stand_in(void)
+{
+    enum { CHILDREN = 300 };
+    uintptr_t handler = kernel_handler_of(SIGSTKFLT);
+    pthread_t changer = start(change_actions, NULL);
+    unsigned before = 0, amid = 0;
+
+    for (int i = 0; i < CHILDREN; i++) {
+        int status;
+        pid_t child;
+
+        before = changes;
+        child = fork();
+        if (!child) {
+            check_kept();
+            if (kernel_handler_of(SIGSTKFLT) != handler)
+                fail("child %d: the stand-in's handler is not the library's", i);
+            replace(0);
+            raise(SIGNAL);
+            CHECK(strangers == 1);
+            _exit(0);
+        }
+        CHECK(child > 0);
+        amid += changes != before;
+        while (waitpid(child, &status, 0) < 0)
+            CHECK(errno == EINTR);
+        CHECK(!status);
+    }
+    stop = true;
+    pthread_join(changer, NULL);
+    printf("    %d children, %u among changes\n", CHILDREN, amid);
+    CHECK(amid > 10);
+}
+
 static atomic_bool has_paused;
 
 static void *pauses(void *unused)
@@ -662,6 +748,7 @@ static void pause_ends_by_the_programs_handlers_only(void)
     pthread_join(waiter, NULL);
 }
 
+/* Where the handler cannot be installed that is said, once, and all is left alone. */
 static void in_a_sandbox(void)
 {
     static struct sock_filter filter[] = {
@@ -741,11 +828,40 @@ static const struct scenario list[] = {
     SCENARIO(what_a_thread_that_blocks_gets_goes_to_one_that_does_not),
     SCENARIO(new_images_survive_a_storm),
     SCENARIO(children_of_fork_answer),
+    SCENARIO(children_forked_amid_a_change_keep_the_stand_in),
     SCENARIO(pause_ends_by_the_programs_handlers_only),
     {"where_the_handler_cannot_be_installed_that_is_said", in_a_sandbox, 0,
      "rcu-notrace: preload: no handler can be installed here"},
     SCENARIO(what_it_costs),
 };
+
+static void *be_in_sections(void *unused)
+{
+    while (!stop) {
+        rcu_read_lock_notrace();
+        rcu_read_unlock_notrace();
+    }
+    return unused;
+}
+
+/* Without the preloaded library the handler comes with the first straggler. With none there no scenario could tell what
+ * its program has done to the signal from that. */
+static void have_the_handler_installed(void)
+{
+    uint64_t begin = now_ns();
+    pthread_t reader = start(be_in_sections, NULL);
+
+    while (!stats().ipis && now_ns() - begin < 20000000000ull)
+        synchronize_rcu();
+    stop = true;
+    pthread_join(reader, NULL);
+    stop = false;
+    first_handler = kernel_handler();
+    if (first_handler == (uintptr_t)SIG_DFL || first_handler == (uintptr_t)SIG_IGN) {
+        printf("not ok preload: no IPI, or no handler for it\n");
+        exit(2);
+    }
+}
 
 int main(int argc, char **argv)
 {
@@ -765,7 +881,7 @@ int main(int argc, char **argv)
     sigdelset(&all, SIGABRT);
     sigdelset(&all, SIGSEGV);
     rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
-    first_handler = kernel_handler();
+    have_the_handler_installed();
     if (getenv("STORM_MS"))
         storm_ms = strtoull(getenv("STORM_MS"), NULL, 10);
     return RUN_SCENARIOS("preload", list, argc, argv);

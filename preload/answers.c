@@ -3,7 +3,7 @@
  * A program that uses the IPI's signal in every way that there is, and prints what it is told. What it prints with
  * the preloaded library, while IPIs arrive, is what it prints without.
  *
- *   answers [-i] SCENARIO...    -i: with grace periods at full speed
+ *   answers [-i] SCENARIO...    -i: with grace periods all the time, 20 us between two
  *   answers -l                  lists the scenarios
  *   answers -r TEXT             says what this image has inherited
  */
@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -40,6 +41,11 @@
 #include <rcu_notrace.h>
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+/* Not in every header, or only where the compiler puts them in: -D_FORTIFY_SOURCE. */
+sighandler_t bsd_signal(int, sighandler_t);
+int __ppoll_chk(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t);
+ssize_t __read_chk(int, void *, size_t, size_t);
 
 /* The IPI's signal. */
 static int it;
@@ -253,6 +259,11 @@ static void dispositions(void)
     say_action("not interrupting");
     say("sysv_signal: %s", name_of(sysv_signal(it, on_it)));
     say_action("sysv_signal");
+    say("bsd_signal: %s", name_of(bsd_signal(it, on_it)));
+    say_action("bsd_signal");
+    say("ssignal: %s", name_of(ssignal(it, SIG_DFL)));
+    say_action("ssignal");
+    say("another's: %s, %s", name_of(bsd_signal(SIGUSR2, on_it)), name_of(ssignal(SIGUSR2, SIG_DFL)));
     say("sigset: %s", name_of(sigset(it, on_it)));
     say_action("sigset");
     say("sigset hold: %s", name_of(sigset(it, SIG_HOLD)));
@@ -290,6 +301,17 @@ static void dispositions(void)
     say("SIGKILL: %d, %s", sigaction(SIGKILL, &action, NULL), strerror(errno));
 }
 
+/* Not by its name: the linker warns of that one. */
+static int mask_of_bsd(void)
+{
+    void *address = dlsym(RTLD_DEFAULT, "siggetmask");
+    int (*get)(void);
+
+    MUST(address);
+    memcpy(&get, &address, sizeof(get));
+    return get();
+}
+
 static void masks(void)
 {
     sigset_t set, old;
@@ -325,7 +347,9 @@ static void masks(void)
     say_mask("now");
     say("sigblock: %#x", (unsigned)sigblock(1 << ((it < 32 ? it : SIGTERM) - 1)));
     say_mask("now");
+    say("siggetmask: %#x", (unsigned)mask_of_bsd());
     say("sigsetmask: %#x", (unsigned)sigsetmask(1 << (SIGTERM - 1)));
+    say("siggetmask: %#x", (unsigned)mask_of_bsd());
     say_mask("now");
     say("no such way: %d", pthread_sigmask(99, &set, NULL));
     errno = 0;
@@ -349,6 +373,8 @@ static void send_each_way(const char *when)
     say_handled("kill");
     MUST(!raise(it));
     say_handled("raise");
+    MUST(!gsignal(it));
+    say_handled("gsignal");
     MUST(!pthread_kill(pthread_self(), it));
     say_handled("pthread_kill");
     MUST(!tgkill(getpid(), gettid(), it));
@@ -565,6 +591,11 @@ static void signal_files(void)
     }
     say("both: %d", ((int)got[0].ssi_signo == it && got[1].ssi_signo == SIGHUP) ||
                         ((int)got[1].ssi_signo == it && got[0].ssi_signo == SIGHUP));
+    MUST(!kill(getpid(), it));
+    memset(got, 0, sizeof(got));
+    result = (int)(__read_chk(ask.fd, got, sizeof(got[0]), sizeof(got)) / (ssize_t)sizeof(got[0]));
+    say("checked read: %d, %d, errno %d, code %d", result, (int)got[0].ssi_signo == it, got[0].ssi_errno,
+        got[0].ssi_code);
 }
 
 /* Waits of all kinds, with a mask that lets the signal in. */
@@ -590,6 +621,8 @@ static int wait_with(int way, const sigset_t *mask, int ms)
         errno = error;
         return result;
     case 4:
+        return __ppoll_chk(NULL, 0, &timeout, mask, 0);
+    case 5:
         return sigsuspend(mask);
     default:
         /* Of one signal that is blocked. */
@@ -597,19 +630,23 @@ static int wait_with(int way, const sigset_t *mask, int ms)
     }
 }
 
+enum { SIGSUSPEND = 5, SIGPAUSE, WAITS };
+static const char *const names_of_waits[] = {"ppoll",        "pselect",    "epoll_pwait", "epoll_pwait2",
+                                             "checked ppoll", "sigsuspend", "sigpause"};
+
 static void waits_with_a_mask(void)
 {
-    static const char *const names[] = {"ppoll", "pselect", "epoll_pwait", "epoll_pwait2", "sigsuspend", "sigpause"};
+    const char *const *names = names_of_waits;
     sigset_t none, with = only(it);
     pthread_t me = pthread_self(), later;
     int result;
 
     sigemptyset(&none);
-    for (int way = 0; way < 6; way++) {
+    for (int way = 0; way < WAITS; way++) {
         handle(0);
         reset();
         block();
-        if (way == 5 && it != SIGURG)
+        if (way == SIGPAUSE && it != SIGURG)
             continue;
         /* It is pending already: handled within. */
         MUST(!kill(getpid(), it));
@@ -628,7 +665,7 @@ static void waits_with_a_mask(void)
             say("blocked %d, pending %d", is_blocked(), is_pending());
             pthread_join(later, NULL);
         }
-        if (way >= 4)
+        if (way >= SIGSUSPEND)
             continue;
         /* It stays pending if the mask does not let it in. */
         MUST(!raise(it));
@@ -638,6 +675,75 @@ static void waits_with_a_mask(void)
         say("%s, blocked: %d, called %d, pending %d", names[way], result, called, is_pending());
         unblock();
         say_handled("unblocked");
+    }
+}
+
+/* One wait, that ends by what another process sends: it is handled when the wait returns, though it is blocked then. What
+ * comes between a wait that an IPI has ended and the next stays pending, and that is right: so it may be, but not each time. */
+static void handled_before_a_wait_returns(void)
+{
+    enum { TIMES = 5 };
+    sigset_t none;
+
+    sigemptyset(&none);
+    handle(0);
+    block();
+    for (int way = 0; way < WAITS; way++) {
+        int result = 0, error = 0, status;
+
+        if (way == SIGPAUSE && it != SIGURG)
+            continue;
+        reset();
+        for (int times = 0; times < TIMES && !called; times++) {
+            pid_t sending = fork();
+
+            MUST(sending >= 0);
+            if (!sending) {
+                sleep_ms(20);
+                _exit(kill(getppid(), it));
+            }
+            do {
+                result = wait_with(way, &none, 5000);
+                error = errno;
+            } while (result < 0 && error == EINTR && !called && !is_pending());
+            while (waitpid(sending, &status, 0) < 0)
+                MUST(errno == EINTR);
+            if (called)
+                break;
+            unblock();
+            reset();
+            block();
+        }
+        say("%s: %d, %s", names_of_waits[way], result, strerror(error));
+        say_handled("handled");
+    }
+}
+
+/* What asks for more than there is room for ends the process, as the C library has it. */
+static void too_long_for_its_buffer(void)
+{
+    static struct pollfd asks[1];
+    static char bytes[4];
+    int status;
+
+    for (int way = 0; way < 2; way++) {
+        pid_t child = fork();
+
+        MUST(child >= 0);
+        if (!child) {
+            struct rlimit none = {0, 0};
+
+            setrlimit(RLIMIT_CORE, &none);
+            MUST(dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 2) == 2);
+            if (way)
+                __read_chk(0, bytes, sizeof(bytes) + 1, sizeof(bytes));
+            else
+                __ppoll_chk(asks, 2, NULL, NULL, sizeof(asks));
+            _exit(0);
+        }
+        while (waitpid(child, &status, 0) < 0)
+            MUST(errno == EINTR);
+        say("%s: ended by %d", way ? "read" : "ppoll", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
     }
 }
 
@@ -938,14 +1044,15 @@ static void starts_images(const char *what)
 {
     static char name[] = "answers", option[] = "-r", bare[] = "BARE=1";
     char *arguments[] = {name, option, NULL, NULL}, *alone[] = {bare, NULL};
-    char signal_name[64], text[256];
+    char signal_name[64], text[256], directory[4096];
     char **environments[] = {environ, alone};
     int status;
     pid_t child;
 
     snprintf(signal_name, sizeof(signal_name), "RCU_NOTRACE_SIGNAL=%d", it);
     alone[0] = signal_name;
-    for (int kind = 0; kind < 11; kind++)
+    snprintf(directory, sizeof(directory), "%.*s", (int)(strrchr(self, '/') - self), self);
+    for (int kind = 0; kind < 15; kind++)
         for (int environment = 0; environment < 2; environment++) {
             char **with = environments[environment];
             posix_spawnattr_t attributes;
@@ -955,7 +1062,7 @@ static void starts_images(const char *what)
                      ((const char *const[]){"execve", "vfork", "posix_spawn", "posix_spawnp",
                                             "spawn with a mask without it", "spawn with a mask with it",
                                             "spawn with the default action", "execv", "execl", "execle",
-                                            "fexecve"})[kind],
+                                            "fexecve", "execvp", "execvpe", "execlp", "execveat"})[kind],
                      environment ? "no" : "the same");
             arguments[2] = text;
             posix_spawnattr_init(&attributes);
@@ -992,6 +1099,7 @@ static void starts_images(const char *what)
             default:
                 child = fork();
                 if (!child) {
+                    setenv("PATH", directory, 1);
                     /* Pending for the forked child. */
                     if (is_blocked())
                         raise(it);
@@ -1001,7 +1109,17 @@ static void starts_images(const char *what)
                         execle(self, name, option, text, (char *)NULL, with);
                     if (kind == 10)
                         fexecve(open(self, O_RDONLY | O_CLOEXEC), arguments, with);
+                    if (kind == 14)
+                        execveat(AT_FDCWD, self, arguments, with, 0);
+                    /* Found by its name, in the caller's path. */
+                    if (kind == 12)
+                        execvpe(name, arguments, with);
                     environ = with;
+                    setenv("PATH", directory, 1);
+                    if (kind == 11)
+                        execvp(name, arguments);
+                    if (kind == 13)
+                        execlp(name, name, option, text, (char *)NULL);
                     if (kind == 7)
                         execv(self, arguments);
                     if (kind == 8)
@@ -1186,6 +1304,8 @@ static const struct {
     {"waits_for_signals", waits_for_signals},
     {"signal_files", signal_files},
     {"waits_with_a_mask", waits_with_a_mask},
+    {"handled_before_a_wait_returns", handled_before_a_wait_returns},
+    {"too_long_for_its_buffer", too_long_for_its_buffer},
     {"interrupted_calls", interrupted_calls},
     {"flags_of_handlers", flags_of_handlers},
     {"masks_that_come_back", masks_that_come_back},

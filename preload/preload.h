@@ -35,7 +35,18 @@ static inline bool is_ipi_signal(int signal)
 #ifndef BROKEN
 #define BROKEN 0
 #endif
-enum { SENDING_ON = 1, MASKS_OF_ACTIONS, RESTARTING, MASKS_OF_IMAGES, THREADS_SIGNALS, VFORK, SIGNALFD, PAUSE };
+enum {
+    SENDING_ON = 1,
+    MASKS_OF_ACTIONS,
+    RESTARTING,
+    MASKS_OF_IMAGES,
+    THREADS_SIGNALS,
+    VFORK,
+    SIGNALFD,
+    PAUSE,
+    AFTER_WAITING,
+    FORK,
+};
 
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
 

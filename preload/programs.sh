@@ -4,8 +4,8 @@
 # Unmodified programs of Debian under librcu_notrace_preload.so: programs.sh [BUILD-DIRECTORY [NAME...]]
 #
 # Each runs once as it is, and then in each IPI mode of $PRELOAD_MODES (auto, signal, membarrier, switching)
-# with grace periods at full speed (storm.c) and the tracers of heap and locks, whose probes are detached and
-# attached every millisecond. Its own results must be the same: output, exit status, files; of a test
+# with grace periods all the time (storm.c: $pause_us microseconds between two) and the tracers of heap and locks, whose
+# probes are detached and attached every millisecond. Its own results must be the same: output, exit status, files; of a test
 # suite every verdict; of a benchmark the requests that were answered, with no error, and nothing of a crash
 # in the server's log. The storm must have been there: see `judge_storm`.
 #
@@ -45,12 +45,13 @@ gcc -O1 -I"$here/../include" -o dump "$here/../c-tests/traced/dump.c" -L"$build"
 # What is compared of a run is what normalise_NAME leaves of it, where there is one.
 declare -A limit pause_us needs
 exit_status+=([make]=0 [perl]=6 [ruby]=8 [node]=4 [java]=7 [go]=9 [go_static]=9 [sqlite]=0 [redis]=0 [postgres]=0
-    [nginx]=0 [stress_ng]=0 [valgrind]=11 [gdb]=11 [python_threads]=0 [python_processes]=0)
+    [nginx]=0 [stress_ng]=0 [valgrind]=11 [gdb]=11 [python_threads]=0 [python_processes]=0 [python_forkserver]=0
+    [python_spawn]=0 [python_main]=0)
 
-# under MODE - the prefix of a run in that mode, in `prefix`
+# under MODE NAME [LIBRARIES [TOGGLE_MS]] - the prefix of a run in that mode, in `prefix`
 under() {
     local mode=$1
-    prefix=(env "LD_PRELOAD=$libraries" "RCUTRACE_FILE=$work/trace" RCUTRACE_TOGGLE_MS=1 RCUTRACE_CONTROL=0
+    prefix=(env "LD_PRELOAD=${3:-$libraries}" "RCUTRACE_FILE=$work/trace" "RCUTRACE_TOGGLE_MS=${4:-1}" RCUTRACE_CONTROL=0
         "RCU_NOTRACE_STORM=$work/storm" "RCU_NOTRACE_STORM_PAUSE_US=${pause_us[$2]:-20}")
     if [ "$mode" = switching ]; then
         prefix+=(RCU_NOTRACE_STORM_SWITCH=1)
@@ -59,13 +60,43 @@ under() {
     fi
 }
 
-declare -A count
+declare -A count toggles
 read_storm() {
     local names=(images forks refused grace_periods trace_grace_periods ipis holdouts rescues stalls
-        callbacks switches) i=0 number
+        callbacks switches preloaded kept) i=0 number
     count=()
     for number in $(od -An -v -t u8 -w8 storm); do
         count[${names[i++]}]=$number
+    done
+}
+
+# judge_preload MODE - says in how many of the processes the library that is tested was missing
+judge_preload() {
+    local processes=$((${count[images]:-0} + ${count[forks]:-0}))
+    [ "${count[preloaded]:-0}" -ge $processes ] ||
+        echo "librcu_notrace_preload.so is in ${count[preloaded]} of $processes processes"
+    # Without IPIs it keeps no signal.
+    [ "$1" = membarrier ] || [ "${count[kept]:-0}" -ge $processes ] ||
+        echo "the signal is kept in ${count[kept]} of $processes processes"
+}
+
+# count_toggles - how often each tracer was detached, by the states in what is left of the trace: nothing but toggling
+# detaches them here, while each process attaches them at its start
+count_toggles() {
+    local tracer
+    for tracer in heap locks; do
+        toggles[$tracer]=$(grep -c " STATE \"$tracer\" detached" dumped)
+    done
+}
+
+# judge_tracers - says which tracer was not there, or did not come and go
+judge_tracers() {
+    local tracer
+    for tracer in heap locks; do
+        grep -q " STATE \"$tracer\" attached" dumped || echo "$tracer was never attached"
+        # A process of a few milliseconds may end before the first time.
+        [ "$tenths" = 0 ] || [ "${toggles[$tracer]}" -ge 2 ] ||
+            echo "$tracer was detached ${toggles[$tracer]} times in $seconds s"
     done
 }
 
@@ -122,9 +153,45 @@ measure() {
     seconds=$((tenths / 10)).$((tenths % 10))
 }
 
+# run_under MODE NAME [LIBRARIES [TOGGLE_MS]] - leaves a trace, and a storm's counts in `count`
+run_under() {
+    local prefix start
+    ./dump ring trace
+    rm -f storm && : > storm
+    chmod 666 trace storm
+    under "$@"
+    start=$(date +%s%N)
+    run traced "$2" timeout "${limit[$2]:-120}" "${prefix[@]}"
+    measure
+    read_storm
+}
+
+# open_trace - as a report and as a dump; says why that cannot be
+open_trace() {
+    "$build/tracers/rcutrace" report --json trace > report 2> diff.txt &&
+        "$build/tracers/rcutrace" dump trace > dumped 2> diff.txt ||
+        echo "the trace does not open: $(head -n 1 diff.txt)"
+}
+
+# notices LIBRARIES TOGGLE_MS WHAT - a run of bash of which this is to be said
+notices() {
+    local why tenths seconds
+    run_under signal bash "$1" "$2"
+    why=$(open_trace; judge_preload signal)
+    count_toggles
+    why+=" $(judge_tracers)"
+    if [[ $why == *"$3"* ]]; then
+        echo "ok programs: noticed: $3"
+        passed=$((passed + 1))
+    else
+        echo "not ok programs: not noticed: $3, but:$why"
+        failed=$((failed + 1))
+    fi
+}
+
 # check NAME - the program, as it is and in all modes
 check() {
-    local name=$1 mode why start tenths seconds events note prefix
+    local name=$1 mode why start tenths seconds events note
     mkdir -p again
     start=$(date +%s%N)
     why=$(fails_plainly "$name" "${limit[$name]:-120}")
@@ -137,27 +204,25 @@ check() {
     fi
     echo "# $name: plain in $seconds s"
     for mode in $modes; do
-        ./dump ring trace
-        rm -f storm && : > storm
-        chmod 666 trace storm
-        under "$mode" "$name"
-        start=$(date +%s%N)
-        run traced "$name" timeout "${limit[$name]:-120}" "${prefix[@]}"
-        measure
+        run_under "$mode" "$name"
+        rm -f said said_traced
         normalised traced "$name"
+        # Plain runs may follow.
+        [ ! -e said ] || mv said said_traced
         why=$(compare)
         note=
         if [ "${why#output differs}" != "$why" ] && excused "$name"; then
             note="; also so in a plain run: $(diff plain/out/verdicts traced/out/verdicts | grep '^>' | tr '\n' ' ')"
             why=
         fi
-        read_storm
+        [ -z "$why" ] || ! [ -s said_traced ] || cat said_traced
         [ -n "$why" ] || why=$(judge_storm "$name" "$mode" | tr '\n' ' ')
-        events=0
+        events=0 toggles=([heap]=0 [locks]=0)
         if [ "${#count[@]}" != 0 ] && [ -z "$why" ]; then
-            "$build/tracers/rcutrace" report --json trace > report 2> diff.txt ||
-                why="the trace does not open: $(head -n 1 diff.txt)"
+            why=$(open_trace)
+            count_toggles
             events=$(awk '/^        "events": / { sum += $2 } END { print sum + 0 }' report)
+            [ -n "$why" ] || [ "$name" = go_static ] || why=$({ judge_preload "$mode"; judge_tracers; } | tr '\n' ' ')
         fi
         if [ -n "$why" ]; then
             echo "not ok programs: $name in mode $mode: $why"
@@ -168,7 +233,8 @@ check() {
         echo "ok programs: $name in mode $mode ($seconds s, images ${count[images]:-0}, forks" \
             "${count[forks]:-0}, grace periods ${count[grace_periods]:-0} + ${count[trace_grace_periods]:-0}," \
             "IPIs ${count[ipis]:-0}, holdouts ${count[holdouts]:-0}, rescues ${count[rescues]:-0}, callbacks" \
-            "${count[callbacks]:-0}, last events $events$note)"
+            "${count[callbacks]:-0}, heap and locks detached ${toggles[heap]} and ${toggles[locks]} times in the last" \
+            "$events events$note)"
         printf '%s\t' "$name" "$mode" "$seconds" "${count[images]:-0}" "${count[forks]:-0}" \
             "${count[grace_periods]:-0}" "${count[trace_grace_periods]:-0}" "${count[ipis]:-0}" \
             "${count[rescues]:-0}" "${count[callbacks]:-0}" >> "$results"
@@ -426,9 +492,14 @@ program_gdb() {
 # ---- python's own tests --------------------------------------------------------------------------
 # The distribution's, whose tests are a package; not one that somebody has built.
 python_suites() { # SUITES PREFIX...
-    local suites=$1
+    local suites=$1 status
     shift
+    # Patterns are the suite's.
+    set -f
     "$@" /usr/bin/python3 -m test -j2 --timeout 500 --tempdir "$work/out" --junit-xml "$work/verdicts.xml" $suites
+    status=$?
+    set +f
+    return $status
 }
 # Tests that cannot be the same: their verdicts are not compared. All others are, one by one.
 left_alone() {
@@ -437,14 +508,20 @@ left alone: test.test_subprocess.POSIXProcessTestCase.test_pass_fds_redirected: 
 END2
 }
 normalise_suites() {
-    /usr/bin/python3 - "$work/verdicts.xml" <(left_alone) > verdicts << 'END2'
+    /usr/bin/python3 - "$work/verdicts.xml" <(left_alone) "$work/said" > verdicts << 'END2'
 import sys
 import xml.etree.ElementTree as tree
 left_alone = {line.split(': ')[1] for line in open(sys.argv[2])}
+said = open(sys.argv[3], 'w')
 for case in sorted(tree.parse(sys.argv[1]).iter('testcase'), key=lambda case: case.get('name')):
     if case.get('name') not in left_alone:
         parts = {part.tag for part in case} - {'system-out', 'system-err'}
         print(case.get('name'), case.get('status'), case.get('result'), *sorted(parts))
+        # Not compared, but to be read.
+        for part in case:
+            if part.tag in ('failure', 'error'):
+                lines = (part.text or part.get('message') or '').strip().splitlines()
+                print('#', case.get('name'), *('\n#   ' + line for line in lines[-12:]), file=said)
 END2
     rm -rf out stdout stderr && mkdir out && mv verdicts out/ && touch stdout stderr
     rm -f "$work/verdicts.xml"
@@ -457,6 +534,17 @@ program_python_threads() { python_suites 'test_threading test_signal test_subpro
 normalise_python_threads() { normalise_suites; }
 program_python_processes() { python_suites 'test_multiprocessing_fork' "$@"; }
 normalise_python_processes() { normalise_suites; }
+program_python_forkserver() { python_suites 'test_multiprocessing_forkserver' "$@"; }
+normalise_python_forkserver() { normalise_suites; }
+# Each process is a new interpreter: all of it would take longer than the other suites together. So it is the tests that
+# start processes themselves, without the two classes that mostly wait for the last of many.
+program_python_spawn() {
+    python_suites 'test_multiprocessing_spawn -m WithProcesses* -i WithProcessesTestBarrier -i WithProcessesTestPoolWorkerLifetime' \
+        "$@"
+}
+normalise_python_spawn() { normalise_suites; }
+program_python_main() { python_suites 'test_multiprocessing_main_handling' "$@"; }
+normalise_python_main() { normalise_suites; }
 
 # ---- all of them ---------------------------------------------------------------------------------
 port=$((20000 + $$ % 10000 * 2))
@@ -475,9 +563,17 @@ fi
 wants nginx && make_site
 [ -n "$postgres_bin" ] && wants postgres && make_database
 
-limit+=([python_threads]=900 [python_processes]=900 [stress_ng]=300 [postgres]=300)
-pause_us+=([python_threads]=200 [python_processes]=2000 [postgres]=100 [make]=100 [stress_ng]=50)
+limit+=([python_threads]=900 [python_processes]=900 [python_forkserver]=900 [python_spawn]=900 [python_main]=900
+    [stress_ng]=300 [postgres]=300)
+pause_us+=([python_threads]=200 [python_processes]=2000 [python_forkserver]=2000 [python_spawn]=2000 [python_main]=2000
+    [postgres]=100 [make]=100 [stress_ng]=50)
 test_program bash bash:bash
+if wants bash; then
+    notices "${libraries#* }" 1 'librcu_notrace_preload.so is in 0 of'
+    notices "${libraries#* }" 1 'the signal is kept in 0 of'
+    notices "$libraries" 0 'heap was detached 0 times'
+    notices "${libraries/tracers\/librcutrace_locks/tracers\/librcutrace}" 1 'locks was never attached'
+fi
 test_program git_log git:git
 test_program gcc gcc:gcc
 test_program make make:make
@@ -499,14 +595,16 @@ test_program nginx nginx:nginx-light wrk:wrk
 test_program stress_ng stress-ng:stress-ng
 test_program valgrind valgrind:valgrind gcc:gcc
 test_program gdb gdb:gdb gcc:gcc
-if /usr/bin/python3 -c 'import test.test_threading' 2> /dev/null; then
-    test_program python_threads /usr/bin/python3:python3
-    test_program python_processes /usr/bin/python3:python3
-    wants python_threads && left_alone
-elif wants python_threads || wants python_processes; then
-    echo 'ok programs: python_threads, python_processes # SKIP: no test suite here: apt-get install libpython3.11-testsuite'
-    skipped=$((skipped + 2))
-fi
+for suites in python_threads python_processes python_forkserver python_spawn python_main; do
+    wants "$suites" || continue
+    if /usr/bin/python3 -c 'import test.test_threading' 2> /dev/null; then
+        test_program "$suites" /usr/bin/python3:python3
+    else
+        echo "ok programs: $suites # SKIP: no test suite here: apt-get install libpython3.11-testsuite"
+        skipped=$((skipped + 1))
+    fi
+done
+wants python_threads && left_alone
 
 echo "programs: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

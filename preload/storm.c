@@ -24,6 +24,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,6 +38,8 @@ struct counts {
     uint64_t ipis, holdouts, rescues, stalls;    /* of both */
     uint64_t callbacks;                          /* called */
     uint64_t switches;                           /* of the IPI mode */
+    uint64_t preloaded; /* of images and forks, those in which librcu_notrace_preload.so is what the program calls */
+    uint64_t kept;      /* and those in which the stand-in's handler in the kernel is its own */
 };
 static struct counts *counts;
 static long pause_ns = 20000;
@@ -158,6 +161,42 @@ static void *storm(void *unused)
     return unused;
 }
 
+/* ---- whether the library that is tested is there ------------------------------------------------ */
+
+/* Its stand-in, with what the environment of a storm says. */
+enum { STAND_IN = SIGSTKFLT };
+
+static bool is_of_the_preload(const void *address)
+{
+    Dl_info found;
+    const char *name;
+
+    if (!address || !dladdr(address, &found) || !found.dli_fname)
+        return false;
+    name = strrchr(found.dli_fname, '/');
+    return !strcmp(name ? name + 1 : found.dli_fname, "librcu_notrace_preload.so");
+}
+
+/* Asked of the kernel: what sigaction() says is what the library wants the program to hear. */
+static void count_preload(void)
+{
+    struct {
+        void *handler;
+        unsigned long flags;
+        void *restorer;
+        uint64_t mask;
+    } now = {0};
+    int error = errno;
+
+    if (is_of_the_preload(dlsym(RTLD_DEFAULT, "sigaction")))
+        COUNT(preloaded, 1);
+    if (!syscall(SYS_rt_sigaction, STAND_IN, NULL, &now, 8) && is_of_the_preload(now.handler))
+        COUNT(kept, 1);
+    errno = error;
+}
+
+/* ---- where it begins ------------------------------------------------------------------------------ */
+
 /* With all signals blocked, which the thread inherits. */
 static bool start(void)
 {
@@ -180,8 +219,10 @@ static bool start(void)
     return started;
 }
 
+/* What is to be there is counted first: whoever ends the process in between takes nothing from it. */
 static void in_child(void)
 {
+    count_preload();
     if (start())
         COUNT(forks, 1);
 }
@@ -243,9 +284,12 @@ int __libc_start_main(main_function *main, int count, char **arguments, void (*i
     if (!address)
         abort();
     memcpy(&real, &address, sizeof(real));
-    if (counts && start()) {
-        COUNT(images, 1);
-        pthread_atfork(NULL, NULL, in_child);
+    if (counts) {
+        count_preload();
+        if (start()) {
+            COUNT(images, 1);
+            pthread_atfork(NULL, NULL, in_child);
+        }
     }
     return real(main, count, arguments, initialise, finish, finish_loader, stack_end);
 }
