@@ -1172,6 +1172,42 @@ static void urgent_data(void)
     say_handled("urgent, for this thread");
 }
 
+/* ---- what is rare -------------------------------------------------------------------------------------------------------- */
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    MUST(child > 0);
+    while (waitpid(child, &status, 0) < 0)
+        MUST(errno == EINTR);
+    return status;
+}
+
+static void tells_it_is_called(int signal)
+{
+    (void)signal;
+    say("the handler is called, blocked %d", is_blocked());
+}
+
+/* For the thread and for the process, and several of a real-time signal. */
+static void pending_twice(void)
+{
+    for (int acts = 0; acts < 2; acts++) {
+        pid_t child = fork();
+
+        MUST(child >= 0);
+        if (!child) {
+            block();
+            signal(it, acts ? tells_it_is_called : SIG_DFL);
+            MUST(!raise(it) && !kill(getpid(), it) && !raise(it) && !kill(getpid(), it));
+            execl(self, "answers", "-r", acts ? "handled" : "by default", (char *)NULL);
+            _exit(99);
+        }
+        say("status %d", status_of(child));
+    }
+}
+
 /* ---- the scenarios, and IPIs -------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -1195,6 +1231,7 @@ static const struct {
     {"children", children},
     {"by_default", by_default},
     {"urgent_data", urgent_data},
+    {"pending_twice", pending_twice},
 };
 
 static atomic_bool waiting, stop;

@@ -13,18 +13,25 @@
 
 /* ---- exec ------------------------------------------------------------------------------------------------- */
 
-/* A signal that is pending for the thread or the process stays so in the new image; as itself. */
+/* Others may send without end. */
+enum { MOST_SENT_BACK = 100000 };
+
+/* Signals that are pending for the thread or the process stay so in the new image; as themselves. None may be left: the
+ * handler would be called for it, with the signal blocked. */
 static void send_back_pending(void)
 {
     uint64_t set = bit(stand_in);
     struct timespec now = {0, 0};
     siginfo_t info;
 
-    if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
-        return;
-    restore_info(&info);
-    info.si_signo = ipi_signal;
-    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0);
+    for (int i = 0; i < MOST_SENT_BACK; i++) {
+        if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
+            return;
+        restore_info(&info);
+        info.si_signo = ipi_signal;
+        if (sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0))
+            sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), ipi_signal, 0, 0, 0);
+    }
 }
 
 struct before_exec {
