@@ -1208,6 +1208,38 @@ static void pending_twice(void)
     }
 }
 
+/* A handler makes the mask of what it interrupts its own, before and after it has unblocked the signal. */
+static void takes_the_mask(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    MUST(!sigprocmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL));
+    say("within: blocked %d, pending %d", is_blocked(), is_pending());
+    unblock();
+    MUST(!pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL));
+    say("within: blocked %d", is_blocked());
+}
+
+static void masks_of_contexts(void)
+{
+    struct sigaction action;
+
+    reset();
+    handle(0);
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = takes_the_mask;
+    action.sa_flags = SA_SIGINFO;
+    MUST(!sigaction(SIGUSR2, &action, NULL));
+    MUST(!raise(SIGUSR2));
+    block();
+    MUST(!raise(SIGUSR2));
+    MUST(!raise(it));
+    say("called %d", called);
+    MUST(!raise(SIGUSR2));
+    say_handled("within");
+    say("blocked %d", is_blocked());
+}
+
 /* ---- the scenarios, and IPIs -------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -1232,6 +1264,7 @@ static const struct {
     {"by_default", by_default},
     {"urgent_data", urgent_data},
     {"pending_twice", pending_twice},
+    {"masks_of_contexts", masks_of_contexts},
 };
 
 static atomic_bool waiting, stop;

@@ -17,13 +17,19 @@ static void translate_back(sigset_t *set)
 }
 
 /* What to change a mask by. Who unblocks the IPI's signal unblocks it also where it was really blocked: by a raw
- * system call, or before we started. */
+ * system call, or before we started. A mask with the stand-in alone is the kernel's own, from a handler's context; not
+ * if it looks like one of all signals but the IPI's. */
 static const sigset_t *change_of(int how, const sigset_t *set, sigset_t *copy)
 {
     const sigset_t *change = kernel_set(set, copy);
+    uint64_t both = bit(ipi_signal) | bit(stand_in);
 
-    if (change == copy && how == SIG_UNBLOCK && word_of(set) & bit(ipi_signal))
+    if (change != copy)
+        return change;
+    if (how == SIG_UNBLOCK && word_of(set) & bit(ipi_signal))
         set_word(copy, word_of(copy) | bit(ipi_signal));
+    if (how == SIG_SETMASK && (word_of(set) & (both | bit(neighbour()))) == bit(stand_in))
+        set_word(copy, word_of(set));
     return change;
 }
 
