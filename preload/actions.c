@@ -188,16 +188,21 @@ static void on_stand_in(int signal, siginfo_t *info, void *context)
 bool restore_info(siginfo_t *info)
 {
     bool ours = info->si_pid == (pid_t)sys_getpid();
+    /* There was no room for what came with it (RLIMIT_SIGPENDING). The kernel does so to what is queued, as we do. */
+    bool is_bare = info->si_code == SI_USER && !info->si_pid && !info->si_uid && !info->si_errno;
+    int mark = info->si_errno & ~0xffff;
 
-    if ((info->si_errno & ~0xffff) == SENT_ON) {
+    if (mark == SENT_ON || mark == SENT_AS_ITSELF) {
         info->si_code = (int16_t)info->si_errno;
         info->si_errno = 0;
+        if (mark == SENT_AS_ITSELF)
+            return false;
     } else if (ours && info->si_code == SI_QUEUE) {
         if (info->si_value.sival_ptr == &sent_by_pthread_kill) {
             info->si_code = SI_TKILL;
             info->si_value.sival_ptr = NULL;
         }
-    } else if (!(ours && info->si_code != SI_QUEUE && without_info)) {
+    } else if (!is_bare && !(ours && info->si_code != SI_QUEUE && without_info)) {
         return false;
     }
     info->si_signo = ipi_signal;
@@ -227,7 +232,7 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
     if (BROKEN == SENDING_ON)
         return;
     info.si_signo = stand_in;
-    mark_as_sent_on(&info);
+    mark_as_sent(&info, SENT_ON);
     /* Whoever has it unblocked gets it: this thread, if it has. */
     if (of_a_thread || !is_blocked)
         error = sys_call(SYS_rt_tgsigqueueinfo, process, thread, stand_in, (long)&info, 0, 0);
@@ -235,9 +240,8 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
         error = sys_call(SYS_rt_sigqueueinfo, process, stand_in, (long)&info, 0, 0, 0);
     if (error) {
         without_info = true;
-        if (of_a_thread || !is_blocked)
-            sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0);
-        else
+        /* Where there is no room for a real-time signal only kill(2) is not refused. */
+        if (!(of_a_thread || !is_blocked) || sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0))
             sys_call(SYS_kill, process, stand_in, 0, 0, 0, 0);
     }
 }

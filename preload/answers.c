@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -1174,6 +1175,12 @@ static void urgent_data(void)
 
 /* ---- what is rare -------------------------------------------------------------------------------------------------------- */
 
+/* What a program has no use for, and this library has. */
+static int stand_in(void)
+{
+    return it < 34 ? SIGSTKFLT : 64;
+}
+
 static int status_of(pid_t child)
 {
     int status;
@@ -1182,6 +1189,49 @@ static int status_of(pid_t child)
     while (waitpid(child, &status, 0) < 0)
         MUST(errno == EINTR);
     return status;
+}
+
+/* No room for what comes with a signal. An IPI that comes late cannot be told from a signal then, so how often the
+ * handler was called is not said; and kill(2) of oneself has its info only without the library. */
+static void queue_is_full(void)
+{
+    static const char *const ways[] = {"raise", "pthread_kill", "tgkill", "sigqueue", "pthread_sigqueue", "kill"};
+    struct rlimit none = {0, 0};
+    union sigval v = {.sival_int = 42};
+    sigset_t set = only(it);
+    struct signalfd_siginfo record;
+    siginfo_t info;
+    int result, fd;
+    pid_t child;
+
+    reset();
+    handle(0);
+    MUST(!setrlimit(RLIMIT_SIGPENDING, &none));
+    for (int way = 0; way < 6; way++) {
+        result = way == 0   ? raise(it)
+                 : way == 1 ? pthread_kill(pthread_self(), it)
+                 : way == 2 ? tgkill(getpid(), gettid(), it)
+                 : way == 3 ? sigqueue(getpid(), it, v)
+                 : way == 4 ? pthread_sigqueue(pthread_self(), it, v)
+                            : kill(getpid(), it);
+        say("%s: %d, called %d, number %d", ways[way], result, called > 0, number == it);
+        if (way < 5)
+            say("code %d, from %s", code, sender());
+        reset();
+    }
+    child = fork();
+    if (!child)
+        _exit(kill(getppid(), it));
+    say("another's: %d", status_of(child));
+    say("called %d, number %d", called > 0, number == it);
+    block();
+    MUST(!kill(getpid(), it));
+    result = sigwaitinfo(&set, &info);
+    say("sigwaitinfo: %d, %d", result == it, info.si_signo == it);
+    fd = signalfd(-1, &set, SFD_CLOEXEC);
+    MUST(fd >= 0 && !kill(getpid(), it));
+    MUST(read(fd, &record, sizeof(record)) == sizeof(record));
+    say("read: %d", (int)record.ssi_signo == it);
 }
 
 static void tells_it_is_called(int signal)
@@ -1206,6 +1256,35 @@ static void pending_twice(void)
         }
         say("status %d", status_of(child));
     }
+}
+
+/* The signal that serves this library. */
+static void the_stand_in(void)
+{
+    struct sigaction action;
+    union sigval v = {.sival_int = 42};
+    int got = 0;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO;
+    MUST(!sigaction(stand_in(), &action, NULL));
+    handle(0);
+    reset();
+    for (int way = 0; way < 3; way++) {
+        MUST(!(way == 0   ? sigqueue(getpid(), stand_in(), v)
+               : way == 1 ? raise(stand_in())
+                          : kill(getpid(), stand_in())));
+        got = number;
+        say_handled("sent");
+        say("as itself %d", got == stand_in());
+    }
+    /* With it alone the IPI's signal is not blocked. */
+    MUST(!sighold(stand_in()));
+    say("blocked %d", is_blocked());
+    MUST(!kill(getpid(), it));
+    say_handled("while the stand-in is held");
+    MUST(!sigrelse(stand_in()));
 }
 
 /* A handler makes the mask of what it interrupts its own, before and after it has unblocked the signal. */
@@ -1263,7 +1342,9 @@ static const struct {
     {"children", children},
     {"by_default", by_default},
     {"urgent_data", urgent_data},
+    {"queue_is_full", queue_is_full},
     {"pending_twice", pending_twice},
+    {"the_stand_in", the_stand_in},
     {"masks_of_contexts", masks_of_contexts},
 };
 

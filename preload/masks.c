@@ -91,12 +91,12 @@ static int change_one(int how, int signal)
 
 EXPORT int sighold(int signal)
 {
-    return is_ipi_signal(signal) ? change_one(SIG_BLOCK, signal) : real.sighold(signal);
+    return is_one_of_both(signal) ? change_one(SIG_BLOCK, signal) : real.sighold(signal);
 }
 
 EXPORT int sigrelse(int signal)
 {
-    return is_ipi_signal(signal) ? change_one(SIG_UNBLOCK, signal) : real.sigrelse(signal);
+    return is_one_of_both(signal) ? change_one(SIG_UNBLOCK, signal) : real.sigrelse(signal);
 }
 
 static int change_bsd(int how, int mask)
@@ -242,7 +242,7 @@ EXPORT int bsd_sigpause(int mask) __asm__("sigpause");
 
 EXPORT int __sigpause(int signal_or_mask, int is_signal)
 {
-    if (ipi_signal && (!is_signal || is_ipi_signal(signal_or_mask)))
+    if (ipi_signal && (!is_signal || is_one_of_both(signal_or_mask)))
         return pause_without(signal_or_mask, is_signal);
     return real.__sigpause(signal_or_mask, is_signal);
 }
@@ -347,10 +347,10 @@ static void name_signals(char *bytes, ssize_t size)
         info.si_errno = record.ssi_errno;
         info.si_code = record.ssi_code;
         info.si_pid = (pid_t)record.ssi_pid;
+        info.si_uid = record.ssi_uid;
         info.si_value.sival_ptr = (void *)(uintptr_t)record.ssi_ptr;
-        if (!restore_info(&info))
-            continue;
-        record.ssi_signo = (uint32_t)ipi_signal;
+        if (restore_info(&info))
+            record.ssi_signo = (uint32_t)ipi_signal;
         record.ssi_errno = info.si_errno;
         record.ssi_code = info.si_code;
         if (!info.si_value.sival_ptr)

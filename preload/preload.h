@@ -31,6 +31,11 @@ static inline bool is_ipi_signal(int signal)
     return signal != 0 && signal == ipi_signal;
 }
 
+static inline bool is_one_of_both(int signal)
+{
+    return ipi_signal && (signal == ipi_signal || signal == stand_in);
+}
+
 /* Which safeguard this build lacks, for the tests. */
 #ifndef BROKEN
 #define BROKEN 0
@@ -108,12 +113,12 @@ void let_be_ignored(bool ignored);
 
 /* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the
  * kernel lets only the first thread send its process what looks as if kill(2) had sent it, and no thread send another
- * what looks as if tgkill(2) had. */
-enum { SENT_ON = 0x52430000 };
+ * what looks as if tgkill(2) had. What the program queues as the stand-in itself is marked as such. */
+enum { SENT_ON = 0x52430000, SENT_AS_ITSELF = 0x52440000 };
 
-static inline void mark_as_sent_on(siginfo_t *info)
+static inline void mark_as_sent(siginfo_t *info, int mark)
 {
-    info->si_errno = SENT_ON | (uint16_t)info->si_code;
+    info->si_errno = mark | (uint16_t)info->si_code;
     if (info->si_code >= 0 || info->si_code == SI_TKILL)
         info->si_code = SI_QUEUE;
 }
