@@ -45,9 +45,7 @@ static void before_exec(struct before_exec *before)
     if (!ipi_signal || BROKEN == MASKS_OF_IMAGES)
         return;
     sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&before->mask, 8, 0, 0);
-    before->is_ignored = is_ignored();
-    if (before->is_ignored)
-        let_be_ignored(true);
+    before->is_ignored = begin_image();
     before->is_blocked = before->mask & bit(stand_in);
     if (before->is_blocked) {
         sys_restore_signals(before->mask | bit(ipi_signal));
@@ -61,7 +59,7 @@ static int after_exec(const struct before_exec *before, int result)
     int error = errno;
 
     if (before->is_ignored)
-        let_be_ignored(false);
+        end_image();
     if (before->is_blocked)
         sys_restore_signals(before->mask);
     errno = error;
@@ -187,12 +185,10 @@ static int spawn(spawn_function *real_spawn, pid_t *child, const char *path,
 
     if (!ipi_signal)
         return real_spawn(child, path, actions, attributes, arguments, environment);
-    ignored = is_ignored();
-    if (ignored)
-        let_be_ignored(true);
+    ignored = begin_image();
     error = spawn_blocking(real_spawn, child, path, actions, attributes, arguments, environment);
     if (ignored)
-        let_be_ignored(false);
+        end_image();
     return error;
 }
 
@@ -206,4 +202,16 @@ EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_file_a
                         const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
 {
     return spawn(real.posix_spawnp, child, file, actions, attributes, arguments, environment);
+}
+
+/* The shell is to ignore what the program ignores. Not so system(3): the kernel would have to ignore IPIs until the shell
+ * ends. */
+EXPORT FILE *popen(const char *command, const char *type)
+{
+    bool ignored = ipi_signal && begin_image();
+    FILE *file = real.popen(command, type);
+
+    if (ignored)
+        end_image();
+    return file;
 }

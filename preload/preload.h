@@ -104,12 +104,13 @@ static inline const sigset_t *kernel_set(const sigset_t *set, sigset_t *copy)
 /* As sigaction(2), of the IPI's signal or its stand-in. */
 int change_action(int signal, const struct sigaction *new, struct sigaction *old);
 
-/* Whether the program ignores the IPI's signal. New images inherit that: around their making the kernel has to
- * know. */
-bool is_ignored(void);
-/* Or it does nothing by default. */
+/* Whether the program ignores the IPI's signal, or it does nothing by default. */
 bool has_no_effect(void);
-void let_be_ignored(bool ignored);
+
+/* New images inherit what is ignored: while one is made the kernel has to know. False: the program does not ignore the
+ * IPI's signal, and end_image() is not to be called. */
+bool begin_image(void);
+void end_image(void);
 
 /* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the
  * kernel lets only the first thread send its process what looks as if kill(2) had sent it, and no thread send another
