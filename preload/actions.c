@@ -31,8 +31,10 @@ struct kernel_action {
     uint64_t mask;
 };
 
-/* Of the IPI's signal, as it is to be. */
-static struct kernel_action of_ipis;
+#define KERNELS(handler) ((void (*)(int, siginfo_t *, void *))(void (*)(void))(handler))
+
+/* Of the IPI's signal, as the library has installed it. What the kernel has later may be SIG_IGN: begin_image(). */
+static struct kernel_action of_library;
 
 static int kernel_action(int signal, const struct kernel_action *new, struct kernel_action *old)
 {
@@ -53,28 +55,101 @@ struct action {
 /* Of one process: a child of vfork has its own actions, in its parent's memory. */
 struct actions {
     uint32_t process;
+    /* How many images are being made that are to ignore the IPI's signal. */
+    unsigned images;
     struct action of_ipi_signal;
     /* The stand-in itself. */
     struct action of_stand_in;
 };
 
-static struct actions parents, childs;
+/* Nobody says when a child of vfork is gone: the oldest makes room. */
+static struct actions parents, childs[8];
+static unsigned next_child;
 
-/* Taken with all signals blocked. */
+static struct actions *actions_of(uint32_t process)
+{
+    if (process != parents.process)
+        for (size_t i = 0; i < sizeof(childs) / sizeof(childs[0]); i++)
+            if (childs[i].process == process)
+                return &childs[i];
+    return &parents;
+}
+
+/* To be changed. */
+static struct actions *own_actions(uint32_t process)
+{
+    struct actions *actions = actions_of(process), *parent = actions;
+
+    if (actions->process == process || BROKEN == VFORK)
+        return actions;
+    actions = &childs[next_child++ % (sizeof(childs) / sizeof(childs[0]))];
+    *actions = *parent;
+    actions->process = process;
+    actions->images = 0;
+    return actions;
+}
+
+static struct action *action_in(struct actions *actions, int signal)
+{
+    return signal == stand_in ? &actions->of_stand_in : &actions->of_ipi_signal;
+}
+
+/* The holder's process. Taken with all signals blocked. */
 static atomic_uint lock;
 enum { PATIENCE = 10000 };
+
+/* An action that is being changed, and what it was: a process that is forked meanwhile has a part of each. */
+static struct {
+    struct action *_Atomic stored;
+    struct action before;
+} change;
+
+/* Whether this memory's actions are its process's. False after a fork, also after one that nobody told us of; a child
+ * of vfork sees its parent's. */
+static atomic_bool told, *is_adopted = &told;
+
+static void install(const struct actions *actions);
+
+static void adopt(uint32_t process)
+{
+    uint32_t parent = sys_getppid();
+
+    atomic_store(&lock, 0);
+    if (change.stored)
+        *change.stored = change.before;
+    change.stored = NULL;
+    /* 0: it is in another namespace. */
+    if (parent && actions_of(parent) != &parents)
+        parents = *actions_of(parent);
+    memset(childs, 0, sizeof(childs));
+    parents.process = process;
+    parents.images = 0;
+    /* The kernel's actions may be those from before a change: it copies them first. */
+    if (BROKEN != FORK)
+        install(&parents);
+}
 
 static uint64_t acquire(void)
 {
     uint64_t mask = sys_block_signals();
-    unsigned free = 0;
+    uint32_t process = sys_getpid(), holder = 0;
 
-    for (int tries = 0; !atomic_compare_exchange_strong(&lock, &free, 1); free = 0)
-        /* Its holder is not in this process, but in the one that it was forked from, behind our back. */
-        if (++tries > PATIENCE)
-            break;
-        else
+    if (!atomic_exchange(is_adopted, true))
+        adopt(process);
+    for (int tries = 0; !atomic_compare_exchange_strong(&lock, &holder, process); holder = 0) {
+        if (++tries <= PATIENCE) {
             sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+        } else if (holder == process) {
+            /* A thread that does not run for as long as this one, by its priority, does. */
+            struct timespec pause = {0, 50000};
+
+            sys_call(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
+        } else {
+            /* Its holder was a child of vfork, or in the process that this one was forked from: gone. */
+            atomic_store(&lock, process);
+            break;
+        }
+    }
     return mask;
 }
 
@@ -84,42 +159,16 @@ static void release(uint64_t mask)
     sys_restore_signals(mask);
 }
 
-static struct actions *actions_of(uint32_t process)
-{
-    return childs.process == process ? &childs : &parents;
-}
-
-static struct action action_of(int signal)
-{
-    struct actions *actions;
-    struct action action;
-    uint64_t mask = acquire();
-
-    actions = actions_of(sys_getpid());
-    action = signal == stand_in ? actions->of_stand_in : actions->of_ipi_signal;
-    release(mask);
-    return action;
-}
-
-static void install(const struct action *action);
-
-/* In a child of fork: its actions are this process's. Another thread may have been telling the kernel of a change when the
- * child was made, whose memory is copied later than what the kernel has of it: that may be a state in between, in which the
- * stand-in or the IPI's signal is ignored. */
+/* In a child of fork. At once: it may be one that calls vfork before anything else. */
 static void after_fork(void)
 {
-    uint64_t mask;
+    atomic_store(is_adopted, false);
+    release(acquire());
+}
 
-    atomic_store(&lock, 0);
-    mask = acquire();
-    if (childs.process == sys_getppid())
-        parents = childs;
-    parents.process = sys_getpid();
-    if (BROKEN != FORK) {
-        let_be_ignored(false);
-        install(&parents.of_ipi_signal);
-    }
-    release(mask);
+static bool is_handler(const struct action *action)
+{
+    return action->handler != SIG_DFL && action->handler != SIG_IGN;
 }
 
 static bool ignores_by_default(int signal)
@@ -132,18 +181,13 @@ static bool ignores(const struct action *action, int signal)
     return action->handler == SIG_IGN || (action->handler == SIG_DFL && ignores_by_default(signal));
 }
 
-bool is_ignored(void)
-{
-    struct action action = action_of(ipi_signal);
-
-    return action.handler == SIG_IGN;
-}
-
 bool has_no_effect(void)
 {
-    struct action action = action_of(ipi_signal);
+    uint64_t mask = acquire();
+    bool ignored = ignores(&actions_of(sys_getpid())->of_ipi_signal, ipi_signal);
 
-    return ignores(&action, ipi_signal);
+    release(mask);
+    return ignored;
 }
 
 /* ---- what arrives ------------------------------------------------------------------------------------------ */
@@ -158,7 +202,7 @@ static void default_action(int signal)
         return;
     kernel_action(signal, NULL, &now);
     by_default = now;
-    by_default.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_DFL;
+    by_default.handler = KERNELS(SIG_DFL);
     kernel_action(signal, &by_default, NULL);
     sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), signal, 0, 0, 0);
     sys_call(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&set, (long)&before, 8, 0, 0);
@@ -172,16 +216,16 @@ static void on_stand_in(int signal, siginfo_t *info, void *context)
 {
     int error = errno, sent = restore_info(info) ? ipi_signal : signal;
     struct actions *actions;
-    struct action *stored, action;
+    struct action action;
     uint64_t mask = acquire();
 
     actions = actions_of(sys_getpid());
-    stored = sent == signal ? &actions->of_stand_in : &actions->of_ipi_signal;
-    action = *stored;
+    action = *action_in(actions, sent);
     if (action.flags & SA_RESETHAND && action.handler != SIG_IGN) {
-        stored->handler = SIG_DFL;
+        actions = own_actions(sys_getpid());
+        action_in(actions, sent)->handler = SIG_DFL;
         if (sent != signal)
-            install(stored);
+            install(actions);
     }
     release(mask);
     if (action.handler == SIG_DFL)
@@ -198,16 +242,21 @@ static void on_stand_in(int signal, siginfo_t *info, void *context)
 bool restore_info(siginfo_t *info)
 {
     bool ours = info->si_pid == (pid_t)sys_getpid();
+    /* There was no room for what came with it (RLIMIT_SIGPENDING). The kernel does so to what is queued, as we do. */
+    bool is_bare = info->si_code == SI_USER && !info->si_pid && !info->si_uid && !info->si_errno;
+    int mark = info->si_errno & ~0xffff;
 
-    if ((info->si_errno & ~0xffff) == SENT_ON) {
+    if (mark == SENT_ON || mark == SENT_AS_ITSELF) {
         info->si_code = (int16_t)info->si_errno;
         info->si_errno = 0;
+        if (mark == SENT_AS_ITSELF)
+            return false;
     } else if (ours && info->si_code == SI_QUEUE) {
         if (info->si_value.sival_ptr == &sent_by_pthread_kill) {
             info->si_code = SI_TKILL;
             info->si_value.sival_ptr = NULL;
         }
-    } else if (!(ours && info->si_code != SI_QUEUE && without_info)) {
+    } else if (!is_bare && !(ours && info->si_code != SI_QUEUE && without_info)) {
         return false;
     }
     info->si_signo = ipi_signal;
@@ -217,27 +266,34 @@ bool restore_info(siginfo_t *info)
 /* Whether the program's handler is to be called for IPIs as well: it is registered as that of a language runtime is which
  * sends its own threads this signal by raw system calls (Go's). One of those may have merged with an IPI; a call too
  * many is nothing to it, one too few would stop it. */
-static atomic_bool wants_ipis;
-static const unsigned long OF_A_RUNTIME = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+static bool wants_ipis(const struct action *action)
+{
+    static const unsigned long of_a_runtime = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+
+    return is_handler(action) && (action->flags & of_a_runtime) == of_a_runtime &&
+           !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
+}
 
 /* Told by the library of each of the IPI's signals, in its handler, during which the stand-in is blocked. */
 static void on_ipi_signal(int is_ipi, void *passed, void *context)
 {
     siginfo_t info = *(siginfo_t *)passed;
     bool of_a_thread = info.si_code == SI_TKILL, is_blocked;
+    /* There was no room for what comes with an IPI. A real-time one is refused then. */
+    bool is_bare = info.si_code == SI_USER && !info.si_pid && ipi_signal < 34;
     uint32_t process = sys_getpid(), thread = sys_gettid();
+    const struct action *action = &actions_of(process)->of_ipi_signal;
     long error;
 
-    if (is_ipi && !wants_ipis &&
-        (of_a_thread ? info.si_pid == (pid_t)process : info.si_code == SI_USER && !info.si_pid))
+    if (is_ipi && !wants_ipis(action) && (of_a_thread ? info.si_pid == (pid_t)process : is_bare))
         return;
     is_blocked = word_of(&((ucontext_t *)context)->uc_sigmask) & bit(stand_in);
-    if (!is_blocked && ignores(&actions_of(process)->of_ipi_signal, ipi_signal))
+    if (!is_blocked && ignores(action, ipi_signal))
         return;
     if (BROKEN == SENDING_ON)
         return;
     info.si_signo = stand_in;
-    mark_as_sent_on(&info);
+    mark_as_sent(&info, SENT_ON);
     /* Whoever has it unblocked gets it: this thread, if it has. */
     if (of_a_thread || !is_blocked)
         error = sys_call(SYS_rt_tgsigqueueinfo, process, thread, stand_in, (long)&info, 0, 0);
@@ -245,9 +301,8 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
         error = sys_call(SYS_rt_sigqueueinfo, process, stand_in, (long)&info, 0, 0, 0);
     if (error) {
         without_info = true;
-        if (of_a_thread || !is_blocked)
-            sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0);
-        else
+        /* Where there is no room for a real-time signal only kill(2) is not refused. */
+        if (!(of_a_thread || !is_blocked) || sys_call(SYS_tgkill, process, thread, stand_in, 0, 0, 0))
             sys_call(SYS_kill, process, stand_in, 0, 0, 0, 0);
     }
 }
@@ -256,47 +311,69 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
 
 static const unsigned long MIRRORED = SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT;
 
-/* Gives the kernel the program's action. In a system call that the program wants interrupted by its handler the
- * IPI's signal has to interrupt it, too; and what flags tell the kernel of that signal it shall know. */
-static void install(const struct action *action)
+/* Of the IPI's signal. In a system call that the program wants interrupted by its handler the IPI's signal has to
+ * interrupt it, too; and what flags tell the kernel of that signal it shall know. */
+static struct kernel_action install_for_ipis(const struct actions *actions)
 {
-    bool is_handler = action->handler != SIG_DFL && action->handler != SIG_IGN;
-    struct kernel_action ours;
+    const struct action *action = &actions->of_ipi_signal;
+    struct kernel_action ours = of_library;
 
-    if (kernel_action(ipi_signal, NULL, &ours))
-        return;
     if (BROKEN != RESTARTING)
         ours.flags &= ~MIRRORED;
-    ours.flags |= is_handler ? action->flags & MIRRORED : SA_RESTART | (action->flags & MIRRORED);
+    ours.flags |= is_handler(action) ? action->flags & MIRRORED : SA_RESTART | (action->flags & MIRRORED);
     if (ipi_signal == SIGCHLD && action->handler == SIG_IGN)
         ours.flags |= SA_NOCLDWAIT;
     ours.mask |= bit(stand_in);
+    if (actions->images && action->handler == SIG_IGN)
+        ours.handler = KERNELS(SIG_IGN);
     kernel_action(ipi_signal, &ours, NULL);
-    of_ipis = ours;
+    return ours;
+}
+
+/* Gives the kernel the program's action. */
+static void install(const struct actions *actions)
+{
+    const struct action *action = &actions->of_ipi_signal;
+    struct kernel_action ours = install_for_ipis(actions);
+
     if (ignores(action, ipi_signal)) {
         /* What is pending is forgotten. */
-        struct kernel_action ignore = ours;
-
-        ignore.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_IGN;
-        kernel_action(stand_in, &ignore, NULL);
+        ours.handler = KERNELS(SIG_IGN);
+        kernel_action(stand_in, &ours, NULL);
     }
     ours.handler = on_stand_in;
     ours.flags &= ~(unsigned long)(SA_ONSTACK | SA_RESTART | SA_NODEFER);
     ours.flags |= SA_SIGINFO;
-    ours.flags |= is_handler ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
-    ours.mask = is_handler ? for_kernel(action->mask) : 0;
+    ours.flags |=
+        is_handler(action) ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
+    ours.mask = is_handler(action) ? for_kernel(action->mask) : 0;
     kernel_action(stand_in, &ours, NULL);
-    wants_ipis = is_handler && (action->flags & OF_A_RUNTIME) == OF_A_RUNTIME &&
-                 !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
 }
 
-void let_be_ignored(bool ignored)
+bool begin_image(void)
 {
-    struct kernel_action action = of_ipis;
+    uint64_t mask = acquire();
+    struct actions *actions = actions_of(sys_getpid());
+    bool is_ignored = actions->of_ipi_signal.handler == SIG_IGN;
 
-    if (ignored)
-        action.handler = (void (*)(int, siginfo_t *, void *))(void (*)(void))SIG_IGN;
-    kernel_action(ipi_signal, &action, NULL);
+    if (is_ignored) {
+        actions = own_actions(sys_getpid());
+        actions->images++;
+        install_for_ipis(actions);
+    }
+    release(mask);
+    return is_ignored;
+}
+
+void end_image(void)
+{
+    uint64_t mask = acquire();
+    struct actions *actions = own_actions(sys_getpid());
+
+    if (actions->images)
+        actions->images--;
+    install_for_ipis(actions);
+    release(mask);
 }
 
 #ifdef __x86_64__
@@ -305,34 +382,31 @@ enum { RESTORER = 0x04000000 };
 enum { RESTORER = 0 };
 #endif
 
+/* What the kernel keeps of sa_flags; the last is SA_EXPOSE_TAGBITS. */
+static const unsigned long KEPT = SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER |
+                                  (unsigned)SA_RESETHAND | 0x800;
+
 int change_action(int signal, const struct sigaction *new, struct sigaction *old)
 {
     struct action before, after;
     uint64_t mask;
-    uint32_t process;
     struct actions *actions;
-    struct action *stored;
 
     if (new) {
         after.handler = new->sa_handler;
-        after.flags = (unsigned long)new->sa_flags | RESTORER;
+        after.flags = ((unsigned long)new->sa_flags & KEPT) | RESTORER;
         after.mask = word_of(&new->sa_mask) & ~(bit(SIGKILL) | bit(SIGSTOP));
     }
     mask = acquire();
-    process = sys_getpid();
-    actions = actions_of(process);
-    if (new && actions->process != process && BROKEN != VFORK) {
-        /* A child of vfork, or of a fork that nobody told us of. */
-        childs = *actions;
-        childs.process = process;
-        actions = &childs;
-    }
-    stored = signal == stand_in ? &actions->of_stand_in : &actions->of_ipi_signal;
-    before = *stored;
+    actions = new ? own_actions(sys_getpid()) : actions_of(sys_getpid());
+    before = *action_in(actions, signal);
     if (new) {
-        *stored = after;
+        change.before = before;
+        change.stored = action_in(actions, signal);
+        *change.stored = after;
+        change.stored = NULL;
         if (signal == ipi_signal)
-            install(stored);
+            install(actions);
     }
     release(mask);
     if (old) {
@@ -396,6 +470,16 @@ static void take_over_mask(void)
     sys_restore_signals(mask & ~bit(ipi_signal));
 }
 
+/* Finds out about forks that nobody tells of. */
+static void have_forks_noticed(void)
+{
+    void *page = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page && !sys_madvise(page, 4096, MADV_WIPEONFORK))
+        is_adopted = page;
+    atomic_store(is_adopted, true);
+}
+
 __attribute__((constructor)) static void start(void)
 {
     int signal = rcu_notrace_set_signal_hook(NULL);
@@ -416,8 +500,10 @@ __attribute__((constructor)) static void start(void)
         say("no handler can be installed here; the program's signals are left alone\n");
         return;
     }
+    have_forks_noticed();
+    kernel_action(signal, NULL, &of_library);
     ipi_signal = signal;
-    install(&parents.of_ipi_signal);
+    install(&parents);
     pthread_atfork(NULL, NULL, after_fork);
     sys_restore_signals(mask);
     take_over_mask();

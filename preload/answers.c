@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -1290,6 +1291,393 @@ static void urgent_data(void)
     say_handled("urgent, for this thread");
 }
 
+/* ---- what is rare -------------------------------------------------------------------------------------------------------- */
+
+/* What a program has no use for, and this library has. */
+static int stand_in(void)
+{
+    return it < 34 ? SIGSTKFLT : 64;
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    MUST(child > 0);
+    while (waitpid(child, &status, 0) < 0)
+        MUST(errno == EINTR);
+    return status;
+}
+
+/* A child of vfork changes its action. */
+static pid_t child_sets(void (*handler)(int))
+{
+    pid_t child = vfork();
+
+    if (!child) {
+        signal(it, handler);
+        _exit(0);
+    }
+    MUST(!status_of(child));
+    return child;
+}
+
+/* No room for what comes with a signal. An IPI that comes late cannot be told from a signal then, so how often the
+ * handler was called is not said; and kill(2) of oneself has its info only without the library. */
+static void queue_is_full(void)
+{
+    static const char *const ways[] = {"raise", "pthread_kill", "tgkill", "sigqueue", "pthread_sigqueue", "kill"};
+    struct rlimit none = {0, 0};
+    union sigval v = {.sival_int = 42};
+    sigset_t set = only(it);
+    struct signalfd_siginfo record;
+    siginfo_t info;
+    int result, fd;
+    pid_t child;
+
+    reset();
+    handle(0);
+    MUST(!setrlimit(RLIMIT_SIGPENDING, &none));
+    for (int way = 0; way < 6; way++) {
+        result = way == 0   ? raise(it)
+                 : way == 1 ? pthread_kill(pthread_self(), it)
+                 : way == 2 ? tgkill(getpid(), gettid(), it)
+                 : way == 3 ? sigqueue(getpid(), it, v)
+                 : way == 4 ? pthread_sigqueue(pthread_self(), it, v)
+                            : kill(getpid(), it);
+        say("%s: %d, called %d, number %d", ways[way], result, called > 0, number == it);
+        if (way < 5)
+            say("code %d, from %s", code, sender());
+        reset();
+    }
+    child = fork();
+    if (!child)
+        _exit(kill(getppid(), it));
+    say("another's: %d", status_of(child));
+    say("called %d, number %d", called > 0, number == it);
+    block();
+    MUST(!kill(getpid(), it));
+    result = sigwaitinfo(&set, &info);
+    say("sigwaitinfo: %d, %d", result == it, info.si_signo == it);
+    fd = signalfd(-1, &set, SFD_CLOEXEC);
+    MUST(fd >= 0 && !kill(getpid(), it));
+    MUST(read(fd, &record, sizeof(record)) == sizeof(record));
+    say("read: %d", (int)record.ssi_signo == it);
+}
+
+static void *spawns(void *unused)
+{
+    static char name[] = "true";
+    char *arguments[] = {name, NULL}, *nothing[] = {NULL};
+    pid_t child;
+
+    while (!is_over)
+        if (!posix_spawn(&child, "/bin/true", NULL, NULL, arguments, nothing))
+            status_of(child);
+    return unused;
+}
+
+/* Images are made while the signal's action changes. */
+static void ignored_now_and_then(void)
+{
+    pthread_t spawners[2];
+
+    reset();
+    is_over = false;
+    for (int i = 0; i < 2; i++)
+        MUST(!pthread_create(&spawners[i], NULL, spawns, NULL));
+    for (int i = 0; i < 1000; i++) {
+        handle(SA_RESTART);
+        signal(it, SIG_IGN);
+        if (i % 10 == 0)
+            sleep_ms(1);
+    }
+    is_over = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(spawners[i], NULL);
+    handle(SA_RESTART);
+    say("status %d", child_sends(1));
+    say_handled("handled");
+}
+
+/* A shell ignores what the program ignores. */
+static void of_a_shell(void)
+{
+    static void (*const handlers[])(int) = {SIG_IGN, SIG_DFL};
+    char command[64], line[64];
+    FILE *file;
+
+    snprintf(command, sizeof(command), "kill -%d $$; echo it lives", it);
+    for (int i = 0; i < 2; i++) {
+        signal(it, handlers[i]);
+        file = popen(command, "r");
+        MUST(file);
+        if (!fgets(line, sizeof(line), file))
+            strcpy(line, "nothing\n");
+        line[strcspn(line, "\n")] = 0;
+        say("popen: status %#x, %s", (unsigned)pclose(file), line);
+        say_action("afterwards");
+    }
+}
+
+/* The first process of a namespace has no parent; and the second may have the number of one that is gone. */
+static void pid_namespaces(void)
+{
+    pid_t outer = fork(), child;
+
+    MUST(outer >= 0);
+    if (outer) {
+        say("status %d", status_of(outer));
+        return;
+    }
+    handle(0);
+    if (unshare(CLONE_NEWPID)) {
+        say("no namespace: %s", strerror(errno));
+        _exit(0);
+    }
+    child = fork();
+    if (!child) {
+        char last[16];
+        int length, fd = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+
+        say_action("the first's");
+        reset();
+        MUST(!raise(it));
+        say_handled("raised");
+        child = child_sets(SIG_DFL);
+        length = snprintf(last, sizeof(last), "%d", child - 1);
+        say("its number again: %d", fd >= 0 && write(fd, last, (size_t)length) == length);
+        child = fork();
+        if (!child) {
+            say_action("a child's");
+            _exit(0);
+        }
+        _exit(status_of(child));
+    }
+    _exit(status_of(child) != 0);
+}
+
+static void tells_it_is_called(int signal)
+{
+    (void)signal;
+    say("the handler is called, blocked %d", is_blocked());
+}
+
+/* For the thread and for the process, and several of a real-time signal. */
+static void pending_twice(void)
+{
+    for (int acts = 0; acts < 2; acts++) {
+        pid_t child = fork();
+
+        MUST(child >= 0);
+        if (!child) {
+            block();
+            signal(it, acts ? tells_it_is_called : SIG_DFL);
+            MUST(!raise(it) && !kill(getpid(), it) && !raise(it) && !kill(getpid(), it));
+            execl(self, "answers", "-r", acts ? "handled" : "by default", (char *)NULL);
+            _exit(99);
+        }
+        say("status %d", status_of(child));
+    }
+}
+
+static atomic_int changed;
+
+static void *has_a_child(void *handler)
+{
+    void (*wanted)(int) = (void (*)(int))(uintptr_t)handler;
+    pid_t child = vfork();
+
+    if (!child) {
+        struct timespec pause = {0, 1000000};
+
+        signal(it, wanted);
+        changed++;
+        while (changed < 2)
+            nanosleep(&pause, NULL);
+        _exit(signal(it, wanted) != wanted);
+    }
+    return (void *)(intptr_t)status_of(child);
+}
+
+/* Several have their own actions at once, in their parent's memory. */
+static void children_of_vfork(void)
+{
+    pthread_t other;
+    void *status;
+    pid_t child;
+
+    signal(it, on_it);
+    MUST(!pthread_create(&other, NULL, has_a_child, (void *)(uintptr_t)SIG_IGN));
+    say("of this thread: %d", (int)(intptr_t)has_a_child((void *)(uintptr_t)SIG_DFL));
+    pthread_join(other, &status);
+    say("of the other: %d", (int)(intptr_t)status);
+    say_action("after them");
+    /* A child of a fork that nobody hears of, and its own one of vfork. */
+    child = _Fork();
+    if (!child) {
+        handle(0);
+        child_sets(SIG_IGN);
+        say_action("the child's");
+        reset();
+        MUST(!raise(it));
+        say_handled("the child's");
+        _exit(0);
+    }
+    say("status %d", status_of(child));
+    /* A handler that is to be called once. */
+    handle(SA_RESETHAND);
+    child = vfork();
+    if (!child) {
+        raise(it);
+        _exit(0);
+    }
+    say("status %d", status_of(child));
+    say_action("after it");
+}
+
+static void *changes_actions(void *action)
+{
+    while (!is_over) {
+        sigaction(it, action, NULL);
+        signal(it, SIG_IGN);
+    }
+    return action;
+}
+
+/* A process is forked while another thread changes the action: it has the one or the other, and acts so. */
+static void forked_meanwhile(void)
+{
+    struct sigaction action, now;
+    pthread_t other;
+    int whole = 0;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigfillset(&action.sa_mask);
+    signal(it, SIG_IGN);
+    reset();
+    is_over = false;
+    MUST(!pthread_create(&other, NULL, changes_actions, &action));
+    for (int i = 0; i < 400; i++) {
+        pid_t child = i % 2 ? fork() : _Fork();
+
+        if (!child) {
+            bool handled, has_flags, has_mask;
+
+            MUST(!sigaction(it, NULL, &now));
+            handled = now.sa_handler != SIG_IGN;
+            has_flags = now.sa_flags & SA_SIGINFO && now.sa_flags & SA_ONSTACK;
+            has_mask = sigismember(&now.sa_mask, SIGHUP);
+            MUST(!raise(it));
+            _exit(has_flags != handled || has_mask != handled || called != handled);
+        }
+        whole += !status_of(child);
+    }
+    is_over = true;
+    pthread_join(other, NULL);
+    say("whole %d", whole);
+}
+
+/* A language runtime's handler hears of every raw tgkill(2), also of one that comes together with an IPI. */
+static void of_a_runtime(void)
+{
+    uint64_t set = 1ull << (it - 1);
+    struct sigaction action;
+    int heard = 0;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    sigfillset(&action.sa_mask);
+    MUST(!sigaction(it, &action, NULL));
+    child_sets(SIG_DFL);
+    for (int i = 0; i < 20; i++) {
+        reset();
+        rcu_read_lock_notrace();
+        MUST(!syscall(SYS_rt_sigprocmask, SIG_BLOCK, &set, NULL, 8));
+        sleep_ms(1);
+        MUST(!syscall(SYS_tgkill, getpid(), gettid(), it));
+        MUST(!syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, 8));
+        heard += called > 0;
+        rcu_read_unlock_notrace();
+    }
+    say("heard of %d", heard);
+}
+
+/* The signal that serves this library. */
+static void the_stand_in(void)
+{
+    struct sigaction action;
+    union sigval v = {.sival_int = 42};
+    int got = 0;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO;
+    MUST(!sigaction(stand_in(), &action, NULL));
+    handle(0);
+    reset();
+    for (int way = 0; way < 3; way++) {
+        MUST(!(way == 0   ? sigqueue(getpid(), stand_in(), v)
+               : way == 1 ? raise(stand_in())
+                          : kill(getpid(), stand_in())));
+        got = number;
+        say_handled("sent");
+        say("as itself %d", got == stand_in());
+    }
+    /* With it alone the IPI's signal is not blocked. */
+    MUST(!sighold(stand_in()));
+    say("blocked %d", is_blocked());
+    MUST(!kill(getpid(), it));
+    say_handled("while the stand-in is held");
+    MUST(!sigrelse(stand_in()));
+}
+
+/* A handler makes the mask of what it interrupts its own, before and after it has unblocked the signal. */
+static void takes_the_mask(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    MUST(!sigprocmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL));
+    say("within: blocked %d, pending %d", is_blocked(), is_pending());
+    unblock();
+    MUST(!pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL));
+    say("within: blocked %d", is_blocked());
+}
+
+static void masks_of_contexts(void)
+{
+    struct sigaction action;
+
+    reset();
+    handle(0);
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = takes_the_mask;
+    action.sa_flags = SA_SIGINFO;
+    MUST(!sigaction(SIGUSR2, &action, NULL));
+    MUST(!raise(SIGUSR2));
+    block();
+    MUST(!raise(SIGUSR2));
+    MUST(!raise(it));
+    say("called %d", called);
+    MUST(!raise(SIGUSR2));
+    say_handled("within");
+    say("blocked %d", is_blocked());
+}
+
+static void flags_that_are_none(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_it;
+    action.sa_flags = 0x21ff0600 | SA_RESTART;
+    MUST(!sigaction(it, &action, NULL));
+    say_action("with all flags");
+}
+
 /* ---- the scenarios, and IPIs -------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -1315,6 +1703,17 @@ static const struct {
     {"children", children},
     {"by_default", by_default},
     {"urgent_data", urgent_data},
+    {"queue_is_full", queue_is_full},
+    {"ignored_now_and_then", ignored_now_and_then},
+    {"of_a_shell", of_a_shell},
+    {"pid_namespaces", pid_namespaces},
+    {"pending_twice", pending_twice},
+    {"children_of_vfork", children_of_vfork},
+    {"forked_meanwhile", forked_meanwhile},
+    {"of_a_runtime", of_a_runtime},
+    {"the_stand_in", the_stand_in},
+    {"masks_of_contexts", masks_of_contexts},
+    {"flags_that_are_none", flags_that_are_none},
 };
 
 static atomic_bool waiting, stop;

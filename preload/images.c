@@ -13,18 +13,25 @@
 
 /* ---- exec ------------------------------------------------------------------------------------------------- */
 
-/* A signal that is pending for the thread or the process stays so in the new image; as itself. */
+/* Others may send without end. */
+enum { MOST_SENT_BACK = 100000 };
+
+/* Signals that are pending for the thread or the process stay so in the new image; as themselves. None may be left: the
+ * handler would be called for it, with the signal blocked. */
 static void send_back_pending(void)
 {
     uint64_t set = bit(stand_in);
     struct timespec now = {0, 0};
     siginfo_t info;
 
-    if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
-        return;
-    restore_info(&info);
-    info.si_signo = ipi_signal;
-    sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0);
+    for (int i = 0; i < MOST_SENT_BACK; i++) {
+        if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
+            return;
+        restore_info(&info);
+        info.si_signo = ipi_signal;
+        if (sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0))
+            sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), ipi_signal, 0, 0, 0);
+    }
 }
 
 struct before_exec {
@@ -38,9 +45,7 @@ static void before_exec(struct before_exec *before)
     if (!ipi_signal || BROKEN == MASKS_OF_IMAGES)
         return;
     sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&before->mask, 8, 0, 0);
-    before->is_ignored = is_ignored();
-    if (before->is_ignored)
-        let_be_ignored(true);
+    before->is_ignored = begin_image();
     before->is_blocked = before->mask & bit(stand_in);
     if (before->is_blocked) {
         sys_restore_signals(before->mask | bit(ipi_signal));
@@ -54,7 +59,7 @@ static int after_exec(const struct before_exec *before, int result)
     int error = errno;
 
     if (before->is_ignored)
-        let_be_ignored(false);
+        end_image();
     if (before->is_blocked)
         sys_restore_signals(before->mask);
     errno = error;
@@ -180,12 +185,10 @@ static int spawn(spawn_function *real_spawn, pid_t *child, const char *path,
 
     if (!ipi_signal)
         return real_spawn(child, path, actions, attributes, arguments, environment);
-    ignored = is_ignored();
-    if (ignored)
-        let_be_ignored(true);
+    ignored = begin_image();
     error = spawn_blocking(real_spawn, child, path, actions, attributes, arguments, environment);
     if (ignored)
-        let_be_ignored(false);
+        end_image();
     return error;
 }
 
@@ -199,4 +202,16 @@ EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_file_a
                         const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
 {
     return spawn(real.posix_spawnp, child, file, actions, attributes, arguments, environment);
+}
+
+/* The shell is to ignore what the program ignores. Not so system(3): the kernel would have to ignore IPIs until the shell
+ * ends. */
+EXPORT FILE *popen(const char *command, const char *type)
+{
+    bool ignored = ipi_signal && begin_image();
+    FILE *file = real.popen(command, type);
+
+    if (ignored)
+        end_image();
+    return file;
 }

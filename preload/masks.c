@@ -17,13 +17,19 @@ static void translate_back(sigset_t *set)
 }
 
 /* What to change a mask by. Who unblocks the IPI's signal unblocks it also where it was really blocked: by a raw
- * system call, or before we started. */
+ * system call, or before we started. A mask with the stand-in alone is the kernel's own, from a handler's context; not
+ * if it looks like one of all signals but the IPI's. */
 static const sigset_t *change_of(int how, const sigset_t *set, sigset_t *copy)
 {
     const sigset_t *change = kernel_set(set, copy);
+    uint64_t both = bit(ipi_signal) | bit(stand_in);
 
-    if (change == copy && how == SIG_UNBLOCK && word_of(set) & bit(ipi_signal))
+    if (change != copy)
+        return change;
+    if (how == SIG_UNBLOCK && word_of(set) & bit(ipi_signal))
         set_word(copy, word_of(copy) | bit(ipi_signal));
+    if (how == SIG_SETMASK && (word_of(set) & (both | bit(neighbour()))) == bit(stand_in))
+        set_word(copy, word_of(set));
     return change;
 }
 
@@ -85,12 +91,12 @@ static int change_one(int how, int signal)
 
 EXPORT int sighold(int signal)
 {
-    return is_ipi_signal(signal) ? change_one(SIG_BLOCK, signal) : real.sighold(signal);
+    return is_one_of_both(signal) ? change_one(SIG_BLOCK, signal) : real.sighold(signal);
 }
 
 EXPORT int sigrelse(int signal)
 {
-    return is_ipi_signal(signal) ? change_one(SIG_UNBLOCK, signal) : real.sigrelse(signal);
+    return is_one_of_both(signal) ? change_one(SIG_UNBLOCK, signal) : real.sigrelse(signal);
 }
 
 static int change_bsd(int how, int mask)
@@ -236,7 +242,7 @@ EXPORT int bsd_sigpause(int mask) __asm__("sigpause");
 
 EXPORT int __sigpause(int signal_or_mask, int is_signal)
 {
-    if (ipi_signal && (!is_signal || is_ipi_signal(signal_or_mask)))
+    if (ipi_signal && (!is_signal || is_one_of_both(signal_or_mask)))
         return pause_without(signal_or_mask, is_signal);
     return real.__sigpause(signal_or_mask, is_signal);
 }
@@ -341,10 +347,10 @@ static void name_signals(char *bytes, ssize_t size)
         info.si_errno = record.ssi_errno;
         info.si_code = record.ssi_code;
         info.si_pid = (pid_t)record.ssi_pid;
+        info.si_uid = record.ssi_uid;
         info.si_value.sival_ptr = (void *)(uintptr_t)record.ssi_ptr;
-        if (!restore_info(&info))
-            continue;
-        record.ssi_signo = (uint32_t)ipi_signal;
+        if (restore_info(&info))
+            record.ssi_signo = (uint32_t)ipi_signal;
         record.ssi_errno = info.si_errno;
         record.ssi_code = info.si_code;
         if (!info.si_value.sival_ptr)

@@ -31,6 +31,11 @@ static inline bool is_ipi_signal(int signal)
     return signal != 0 && signal == ipi_signal;
 }
 
+static inline bool is_one_of_both(int signal)
+{
+    return ipi_signal && (signal == ipi_signal || signal == stand_in);
+}
+
 /* Which safeguard this build lacks, for the tests. */
 #ifndef BROKEN
 #define BROKEN 0
@@ -110,21 +115,22 @@ static inline const sigset_t *kernel_set(const sigset_t *set, sigset_t *copy)
 /* As sigaction(2), of the IPI's signal or its stand-in. */
 int change_action(int signal, const struct sigaction *new, struct sigaction *old);
 
-/* Whether the program ignores the IPI's signal. New images inherit that: around their making the kernel has to
- * know. */
-bool is_ignored(void);
-/* Or it does nothing by default. */
+/* Whether the program ignores the IPI's signal, or it does nothing by default. */
 bool has_no_effect(void);
-void let_be_ignored(bool ignored);
+
+/* New images inherit what is ignored: while one is made the kernel has to know. False: the program does not ignore the
+ * IPI's signal, and end_image() is not to be called. */
+bool begin_image(void);
+void end_image(void);
 
 /* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the
  * kernel lets only the first thread send its process what looks as if kill(2) had sent it, and no thread send another
- * what looks as if tgkill(2) had. */
-enum { SENT_ON = 0x52430000 };
+ * what looks as if tgkill(2) had. What the program queues as the stand-in itself is marked as such. */
+enum { SENT_ON = 0x52430000, SENT_AS_ITSELF = 0x52440000 };
 
-static inline void mark_as_sent_on(siginfo_t *info)
+static inline void mark_as_sent(siginfo_t *info, int mark)
 {
-    info->si_errno = SENT_ON | (uint16_t)info->si_code;
+    info->si_errno = mark | (uint16_t)info->si_code;
     if (info->si_code >= 0 || info->si_code == SI_TKILL)
         info->si_code = SI_QUEUE;
 }

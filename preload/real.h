@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
@@ -90,7 +91,8 @@
     FUNCTION(int, posix_spawnp, SPAWN_TYPES, \
              (pid_t * a, const char *b, const posix_spawn_file_actions_t *c, const posix_spawnattr_t *d, \
               char *const *e, char *const *f), \
-             (a, b, c, d, e, f))
+             (a, b, c, d, e, f)) \
+    FUNCTION(FILE *, popen, (const char *, const char *), (const char *a, const char *b), (a, b))
 
 struct real_functions {
 #define MEMBER(result, name, types, parameters, arguments) result(*name) types;

@@ -38,11 +38,6 @@ int __sigaction(int signal, const struct sigaction *new, struct sigaction *old)
     return sigaction(signal, new, old);
 }
 
-static bool is_one_of_both(int signal)
-{
-    return ipi_signal && (signal == ipi_signal || signal == stand_in);
-}
-
 /* siginterrupt(3) of one of both: what signal(2) does later. */
 static atomic_bool interrupts[2];
 
@@ -137,7 +132,7 @@ EXPORT sighandler_t sigset(int number, sighandler_t handler)
 /* Those of its threads would merge with IPIs, those of the process be taken by another thread while an IPI is
  * answered, and not be handled when the call returns: they are sent as the stand-in at once. */
 
-static long send_to(uint32_t thread, int code, union sigval value)
+static long send_to(uint32_t thread, int code, union sigval value, int mark)
 {
     siginfo_t info;
 
@@ -148,7 +143,7 @@ static long send_to(uint32_t thread, int code, union sigval value)
     info.si_uid = (uid_t)sys_call(SYS_getuid, 0, 0, 0, 0, 0, 0);
     if (code == SI_QUEUE)
         info.si_value = value;
-    mark_as_sent_on(&info);
+    mark_as_sent(&info, mark);
     if (!thread)
         return sys_call(SYS_rt_sigqueueinfo, info.si_pid, stand_in, (long)&info, 0, 0, 0);
     return sys_call(SYS_rt_tgsigqueueinfo, info.si_pid, thread, stand_in, (long)&info, 0, 0);
@@ -158,21 +153,23 @@ static const union sigval no_value;
 
 EXPORT int raise(int number)
 {
-    if (is_ipi_signal(number) && !send_to(sys_gettid(), SI_TKILL, no_value))
+    if (is_ipi_signal(number) && !send_to(sys_gettid(), SI_TKILL, no_value, SENT_ON))
         return 0;
     return real.raise(number);
 }
 
 EXPORT int kill(pid_t process, int number)
 {
-    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_USER, no_value))
+    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_USER, no_value, SENT_ON))
         return 0;
     return real.kill(process, number);
 }
 
 EXPORT int sigqueue(pid_t process, int number, const union sigval value)
 {
-    if (is_ipi_signal(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_QUEUE, value))
+    int mark = number == stand_in ? SENT_AS_ITSELF : SENT_ON;
+
+    if (is_one_of_both(number) && process == (pid_t)sys_getpid() && !send_to(0, SI_QUEUE, value, mark))
         return 0;
     return real.sigqueue(process, number, value);
 }
@@ -185,7 +182,7 @@ EXPORT int gsignal(int number)
 EXPORT int tgkill(pid_t process, pid_t thread, int number)
 {
     if (is_ipi_signal(number) && process == (pid_t)sys_getpid() &&
-        thread > 0 && !send_to((uint32_t)thread, SI_TKILL, no_value))
+        thread > 0 && !send_to((uint32_t)thread, SI_TKILL, no_value, SENT_ON))
         return 0;
     return real.tgkill(process, thread, number);
 }
