@@ -1,6 +1,6 @@
 # rcu-notrace. Targets: all check check-long torture bench trace install uninstall installcheck abi clean;
 # parts of them: tracers rcutrace preload tests check-headers check-rust check-c check-usdt check-tracers
-# check-record check-broken check-torture check-models check-preload-library check-sanitizers; of check-long:
+# check-record check-broken check-torture check-models check-preload-library check-preload-quick check-sanitizers; of check-long:
 # check-broken-long check-record-broken check-faults-long check-torture-long torture-broken check-sanitizers-long
 # check-preload-library-long check-preload check-miri models;
 # alone: bench-tracers fuzz fuzz-tracers.

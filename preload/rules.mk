@@ -52,4 +52,5 @@ check-preload: $(STORMED)
 	$(Q)preload/programs.sh $(B)
 check-preload-quick: $(STORMED)
 	$(Q)preload/programs.sh $(B) bash sqlite
+check: check-preload-quick
 check-long: check-preload
