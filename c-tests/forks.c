@@ -28,10 +28,23 @@ static void child_begins(void)
         STEPS_ON();
 }
 
-/* In the child handlers run in the order in which they were registered: ours before the library's. */
+/* The library has prepared itself, and the fork is still to come. */
+static void (*amid_the_fork)(void);
+
+static void parent_forks(void)
+{
+    void (*act)(void) = amid_the_fork;
+
+    amid_the_fork = NULL;
+    if (act)
+        act();
+}
+
+/* In the child handlers run in the order in which they were registered: ours before the library's; and what prepares
+ * for it the other way round. */
 static void come_first(void)
 {
-    pthread_atfork(NULL, NULL, child_begins);
+    pthread_atfork(parent_forks, NULL, child_begins);
 }
 
 __attribute__((section(".preinit_array"), used)) static void (*before_constructors)(void) = come_first;
@@ -309,6 +322,77 @@ static void a_handlers_callback_at_each_step_of_a_child(void)
     go_through(&f);
 }
 
+/* ---- a fork in a handler above a fork --------------------------------------------------------------- */
+
+static void *queues_and_waits(void *unused)
+{
+    call_rcu(&head, call_slowly);
+    rcu_barrier();
+    synchronize_rcu();
+    return unused;
+}
+
+/* A second thread is the first to use it, as none may in a process that the library does not know. */
+static int second_thread_in_a_child(void)
+{
+    pid_t child;
+    int status;
+
+    called = false;
+    child = fork();
+    if (!child) {
+        alarm(20);
+        pthread_join(start(queues_and_waits, NULL), NULL);
+        _exit(called ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    return status;
+}
+
+static pid_t nested;
+static uint64_t nested_ns;
+static bool leaves;
+
+static void fork_in_a_handler(int unused)
+{
+    uint64_t begin = now_ns();
+
+    (void)unused;
+    nested = fork();
+    if (!nested && leaves)
+        _exit(0);
+    nested_ns = now_ns() - begin;
+}
+
+static void raise_above_the_fork(void)
+{
+    raise(SIGUSR1);
+}
+
+/* The handler's child goes on, and so makes the fork that was interrupted; or it leaves at once. */
+static void a_fork_in_a_handler_above_fork_has_children_that_go_on(void)
+{
+    signal(SIGUSR1, fork_in_a_handler);
+    listed();
+    CHECK(rcu_notrace_start_worker() == 0);
+    for (int round = 0; round < 2; round++) {
+        int outer, later, status = 0;
+
+        leaves = round;
+        amid_the_fork = raise_above_the_fork;
+        outer = second_thread_in_a_child();
+        later = second_thread_in_a_child();
+        /* In the handler's child, too. */
+        if (!nested)
+            _exit(outer || later);
+        CHECK(nested > 0 && waitpid(nested, &status, 0) == nested);
+        printf("    %s: the fork's child %#x, a later one %#x, the handler's child %#x; %.1f ms in the handler\n",
+               leaves ? "left" : "went on", (unsigned)outer, (unsigned)later, (unsigned)status, (double)nested_ns / 1e6);
+        fflush(stdout);
+        CHECK(!outer && !later && !status && nested_ns < 100000000);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -317,6 +401,7 @@ int main(int argc, char **argv)
         SCENARIO(a_handlers_section_at_each_step_of_a_child_that_is_listed),
         SCENARIO(a_handlers_section_at_each_step_of_a_child_in_a_counted_section),
         SCENARIO(a_handlers_callback_at_each_step_of_a_child),
+        SCENARIO(a_fork_in_a_handler_above_fork_has_children_that_go_on),
     };
 
     return RUN_SCENARIOS("forks", list, argc, argv);

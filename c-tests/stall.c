@@ -433,6 +433,52 @@ static void two_flavours_that_stall_at_once_are_both_reported(void)
     CHECK(first && second);
 }
 
+static atomic_bool is_reporting;
+
+static int reports_slowly(const struct rcu_notrace_stall *stall, void *unused)
+{
+    (void)stall;
+    (void)unused;
+    is_reporting = true;
+    sleep_ms(100);
+    return 1;
+}
+
+static void a_child_that_is_forked_during_a_report_can_report(void)
+{
+    static int quiet = 1;
+    pthread_t r, w;
+    pid_t child;
+    int status;
+
+    rcu_notrace_set_stall_ms(50);
+    rcu_notrace_set_stall_handler(reports_slowly, NULL);
+    r = start(stalls_a_little, NULL);
+    while (!tid)
+        sleep_ms(1);
+    w = start(waiter, NULL);
+    while (!is_reporting)
+        sleep_ms(1);
+    child = fork();
+    if (!child) {
+        alarm(20);
+        rcu_notrace_set_stall_handler(catch, &quiet);
+        tid = 0;
+        r = start(stalls_a_little, NULL);
+        while (!tid)
+            sleep_ms(1);
+        synchronize_rcu();
+        printf("    reports in the child: %d\n", count);
+        fflush(stdout);
+        _exit(count > 0 ? PASS : FAIL);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    pthread_join(r, NULL);
+    pthread_join(w, NULL);
+    if (!WIFEXITED(status) || WEXITSTATUS(status))
+        fail("the child ends with status %#x", (unsigned)status);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -453,6 +499,7 @@ int main(int argc, char **argv)
          "RCU_NOTRACE_STALL_MS=soon is no number"},
         SCENARIO(two_flavours_that_stall_at_once_are_both_reported),
         SCENARIO(a_child_of_a_stall_handler_goes_on_and_reports),
+        SCENARIO(a_child_that_is_forked_during_a_report_can_report),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--environment"))

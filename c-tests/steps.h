@@ -44,10 +44,19 @@ static void on_trap(int signal, siginfo_t *info, void *context)
 #define STEPS_ON() SET_TRAP("orq $0x100")
 #define STEPS_OFF() SET_TRAP("andq $~0x100")
 
-/* All places, in an order that leaves no gaps if time is up before: `round` of so many. */
+static unsigned long common_divisor(unsigned long a, unsigned long b)
+{
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* All places, in an order that leaves no wide gaps if time is up before: `round` of so many. By the golden section. */
 static unsigned long place_of(unsigned long round, unsigned long places)
 {
-    return round * (places % 7919 ? 7919 : 7907) % places;
+    unsigned long stride = (unsigned long)((double)places * 0.6180339887) + 1;
+
+    while (common_divisor(stride, places) != 1)
+        stride++;
+    return round * stride % places;
 }
 
 static void catch_traps(void)

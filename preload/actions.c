@@ -96,7 +96,7 @@ static struct action *action_in(struct actions *actions, int signal)
 
 /* The holder's process. Taken with all signals blocked. */
 static atomic_uint lock;
-enum { PATIENCE = 10000 };
+enum { PATIENCE = 10000, NAPS = 200 };
 
 /* An action that is being changed, and what it was: a process that is forked meanwhile has a part of each. */
 static struct {
@@ -104,12 +104,24 @@ static struct {
     struct action before;
 } change;
 
-/* Whether this memory's actions are its process's. False after a fork, also after one that nobody told us of; a child
+/* Whether this memory's actions are its process's. Not after a fork, also after one that nobody told us of; a child
  * of vfork sees its parent's. */
-static atomic_bool told, *is_adopted = &told;
+enum { FORKED, ADOPTING, ADOPTED };
+static atomic_uint told = ADOPTED, *adoption = &told;
 
 static void install(const struct actions *actions);
+static void on_stand_in(int signal, siginfo_t *info, void *context);
 
+/* Whether the kernel's action is ours still, and not one of a raw system call of the program's. */
+static bool is_ours(int signal, void (*handler)(int, siginfo_t *, void *))
+{
+    struct kernel_action now = {0};
+
+    kernel_action(signal, NULL, &now);
+    return now.handler == handler || now.handler == KERNELS(SIG_IGN);
+}
+
+/* The calling thread is the only one. */
 static void adopt(uint32_t process)
 {
     uint32_t parent = sys_getppid();
@@ -125,28 +137,53 @@ static void adopt(uint32_t process)
     parents.process = process;
     parents.images = 0;
     /* The kernel's actions may be those from before a change: it copies them first. */
-    if (BROKEN != FORK)
+    if (BROKEN != FORK && is_ours(ipi_signal, of_library.handler) && is_ours(stand_in, on_stand_in))
         install(&parents);
+}
+
+/* In a child of a fork that nobody told us of, unless it is a child of vfork of such a one, which would adopt them in its
+ * parent's name: that one's parent is not the process that these are of. (0: it is in another namespace.) */
+static void adopt_if_forked(uint32_t process)
+{
+    unsigned state = FORKED;
+    uint32_t parent;
+
+    while (atomic_load(adoption) != ADOPTED) {
+        if (!atomic_compare_exchange_strong(adoption, &state, ADOPTING)) {
+            state = FORKED;
+            sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+            continue;
+        }
+        parent = sys_getppid();
+        if (parent && parent != parents.process) {
+            atomic_store(adoption, FORKED);
+            return;
+        }
+        adopt(process);
+        atomic_store(adoption, ADOPTED);
+    }
 }
 
 static uint64_t acquire(void)
 {
     uint64_t mask = sys_block_signals();
-    uint32_t process = sys_getpid(), holder = 0;
+    uint32_t process = sys_getpid(), holder = 0, last = 0;
 
-    if (!atomic_exchange(is_adopted, true))
-        adopt(process);
+    adopt_if_forked(process);
     for (int tries = 0; !atomic_compare_exchange_strong(&lock, &holder, process); holder = 0) {
+        if (holder != last) {
+            last = holder;
+            tries = 0;
+        }
         if (++tries <= PATIENCE) {
             sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-        } else if (holder == process) {
+        } else if (holder == process || tries <= PATIENCE + NAPS) {
             /* A thread that does not run for as long as this one, by its priority, does. */
             struct timespec pause = {0, 50000};
 
             sys_call(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
-        } else {
+        } else if (atomic_compare_exchange_strong(&lock, &holder, process)) {
             /* Its holder was a child of vfork, or in the process that this one was forked from: gone. */
-            atomic_store(&lock, process);
             break;
         }
     }
@@ -159,11 +196,17 @@ static void release(uint64_t mask)
     sys_restore_signals(mask);
 }
 
-/* In a child of fork. At once: it may be one that calls vfork before anything else. */
+/* In a child of fork, which may be one of a child of vfork. Unless another's handler has called us before. */
 static void after_fork(void)
 {
-    atomic_store(is_adopted, false);
-    release(acquire());
+    uint64_t mask = sys_block_signals();
+    uint32_t process = sys_getpid();
+
+    if (atomic_load(adoption) != ADOPTED || parents.process != process) {
+        adopt(process);
+        atomic_store(adoption, ADOPTED);
+    }
+    sys_restore_signals(mask);
 }
 
 static bool is_handler(const struct action *action)
@@ -401,9 +444,11 @@ int change_action(int signal, const struct sigaction *new, struct sigaction *old
     actions = new ? own_actions(sys_getpid()) : actions_of(sys_getpid());
     before = *action_in(actions, signal);
     if (new) {
+        struct action *stored = action_in(actions, signal);
+
         change.before = before;
-        change.stored = action_in(actions, signal);
-        *change.stored = after;
+        change.stored = stored;
+        *stored = after;
         change.stored = NULL;
         if (signal == ipi_signal)
             install(actions);
@@ -476,8 +521,8 @@ static void have_forks_noticed(void)
     void *page = sys_mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (page && !sys_madvise(page, 4096, MADV_WIPEONFORK))
-        is_adopted = page;
-    atomic_store(is_adopted, true);
+        adoption = page;
+    atomic_store(adoption, ADOPTED);
 }
 
 __attribute__((constructor)) static void start(void)

@@ -1536,6 +1536,53 @@ static void children_of_vfork(void)
     say_action("after it");
 }
 
+/* A process that nobody hears of begins with a child of vfork, which leaves its parent's actions alone. */
+static void child_of_vfork_in_a_clone(void)
+{
+    for (int raw = 0; raw < 2; raw++) {
+        pid_t child;
+
+        handle(0);
+        child = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : _Fork();
+        if (!child) {
+            child_sets(SIG_DFL);
+            reset();
+            MUST(!raise(it));
+            say_handled("after it");
+            say_action("after it");
+            fflush(stdout);
+            _exit(0);
+        }
+        say("status %d", status_of(child));
+    }
+}
+
+/* As the kernel has it, which is not to be asked in a usual way. */
+struct raw_action {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    unsigned long mask;
+};
+
+static void actions_by_raw_calls(void)
+{
+    struct raw_action action;
+    pid_t child;
+    const int another = it == SIGUSR1 ? SIGUSR2 : SIGUSR1;
+
+    signal(another, on_it);
+    MUST(!syscall(SYS_rt_sigaction, another, NULL, &action, 8));
+    MUST(!syscall(SYS_rt_sigaction, it, &action, NULL, 8));
+    child = fork();
+    if (!child) {
+        MUST(!syscall(SYS_rt_sigaction, it, NULL, &action, 8));
+        say("the child's: %s", action.handler == on_it ? "the same" : "another");
+        _exit(0);
+    }
+    say("status %d", status_of(child));
+}
+
 static void *changes_actions(void *action)
 {
     while (!is_over) {
@@ -1714,6 +1761,8 @@ static const struct {
     {"the_stand_in", the_stand_in},
     {"masks_of_contexts", masks_of_contexts},
     {"flags_that_are_none", flags_that_are_none},
+    {"child_of_vfork_in_a_clone", child_of_vfork_in_a_clone},
+    {"actions_by_raw_calls", actions_by_raw_calls},
 };
 
 static atomic_bool waiting, stop;

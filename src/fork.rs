@@ -6,7 +6,7 @@
 
 use core::ptr;
 use core::sync::atomic::{
-    AtomicI32, AtomicPtr, AtomicU32,
+    AtomicI32, AtomicPtr, AtomicU32, AtomicU8,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -111,29 +111,52 @@ fn start_over_unannounced(witness: &AtomicU32) {
     in_child(before);
 }
 
+/// How many forks this thread is in.
+fn forks() -> &'static AtomicU8 {
+    &sys::reader(0).forks
+}
+
+/// Whether there is only one: what it holds, a fork in a signal handler above it holds too, and leaves.
+fn is_outermost(forks: u8) -> bool {
+    forks == 1 || broken!("fork-depth")
+}
+
 /// A fork is about to happen: the callbacks' lists shall be whole in the child.
 extern "C" fn prepare() {
     FORKING.fetch_add(1, SeqCst);
-    busy::of_this_thread().fetch_or(busy::FORKING, Relaxed);
-    tracepoint::hold();
-    for flavour in flavour::ALL {
-        flavour.callbacks.hold(flavour);
+    if is_outermost(forks().fetch_add(1, Relaxed) + 1) {
+        busy::of_this_thread().fetch_or(busy::FORKING, Relaxed);
+        tracepoint::hold();
+        for flavour in flavour::ALL {
+            flavour.callbacks.hold(flavour);
+        }
     }
 }
 
 extern "C" fn parent() {
-    FORKING.fetch_sub(1, SeqCst);
-    busy::of_this_thread().fetch_and(!busy::FORKING, Relaxed);
-    for flavour in flavour::ALL {
-        flavour.callbacks.release(flavour);
+    // Not below zero: where this fork is an older one, under the one that made this process.
+    let _ = FORKING.fetch_update(SeqCst, SeqCst, |forks| forks.checked_sub(1));
+    if is_outermost(forks().load(Relaxed)) {
+        for flavour in flavour::ALL {
+            flavour.callbacks.release(flavour);
+        }
+        tracepoint::release();
     }
-    tracepoint::release();
+    end_fork();
 }
 
 extern "C" fn announced() {
     // Unless an earlier handler of somebody's called us, and we have started over already.
-    if FORKING.load(SeqCst) != 0 {
+    let is_unknown = || witness().is_some_and(|w| w.load(SeqCst) == 0) || !is_our_process();
+    if FORKING.load(SeqCst) != 0 || (is_unknown() && !broken!("fork-nested")) {
         in_child(begin_over());
+    }
+    end_fork();
+}
+
+fn end_fork() {
+    if is_outermost(forks().fetch_sub(1, Relaxed)) {
+        busy::of_this_thread().fetch_and(!busy::FORKING, Relaxed);
     }
 }
 
@@ -160,7 +183,7 @@ fn in_child(before: u8) {
         // Last: from here on other threads of the child may join.
         PROCESS.store(sys::getpid(), SeqCst);
     }
-    busy::of_this_thread().store(before & !busy::FORKING, Relaxed);
+    busy::of_this_thread().store(before, Relaxed);
 }
 
 /// Forgets every thread but the current one, `me`, which keeps its section and its registration.

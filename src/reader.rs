@@ -49,7 +49,9 @@ pub struct Reader {
     pub role: AtomicU8,
     /// Non-zero while this thread runs a probe of RCU's own, in the thread's first reader.
     pub tracing: AtomicU8,
-    _reserved: [u8; 23],
+    /// How many calls of fork() this thread is in, one in a handler above another, in the thread's first reader.
+    pub forks: AtomicU8,
+    _reserved: [u8; 22],
 }
 
 /// A thread's first outermost sections are transient, this many; then it joins the registry.

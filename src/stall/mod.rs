@@ -30,7 +30,7 @@ use crate::flavour::Flavour;
 use crate::ipi;
 use crate::proc;
 use crate::start;
-use crate::sys::{self, futex::Lock};
+use crate::sys;
 use line::Line;
 
 pub use backtrace::{answer, Answer};
@@ -59,8 +59,8 @@ pub enum Holdouts {
 
 /// What one report is made of. One at a time.
 struct Reporter {
-    lock: Lock,
-    /// Who reports: a thread, by its reader's address, which a fork does not change; or 0.
+    /// The lock, and who has it: a thread, by its reader's address, which a fork does not change; or 0. One word, so
+    /// that a child that is forked at any moment can tell.
     by: AtomicUsize,
     inner: UnsafeCell<Inner>,
 }
@@ -72,11 +72,10 @@ struct Inner {
     line: Line,
 }
 
-// SAFETY: `inner` is touched under `lock` only.
+// SAFETY: `inner` is touched by who is `by` only.
 unsafe impl Sync for Reporter {}
 
 static REPORTER: Reporter = Reporter {
-    lock: Lock::new(),
     by: AtomicUsize::new(0),
     inner: UnsafeCell::new(Inner {
         handler: None,
@@ -165,20 +164,21 @@ pub fn set_after_ms(ms: u64) {
 
 /// Sets the embedder's handler.
 pub fn set_handler(handler: Option<Handler>, data: *mut c_void) {
-    REPORTER.lock.lock();
+    while !REPORTER.try_lock() {
+        sys::sleep_ns(50_000);
+    }
     // SAFETY: under the lock.
     let inner = unsafe { &mut *REPORTER.inner.get() };
     (inner.handler, inner.data) = (handler, data);
-    REPORTER.lock.unlock();
+    REPORTER.unlock();
 }
 
-/// In a forked child: nobody reports, unless the embedder's handler has forked.
+/// In a forked child: no other thread reports.
 pub fn after_fork() {
-    let is_mine = REPORTER.by.load(Relaxed) == this_thread() && !broken!("fork-reporter");
-    if !is_mine {
-        REPORTER.by.store(0, Relaxed);
+    // What this thread holds it goes on to give back: the embedder's handler may have forked.
+    if REPORTER.by.load(Relaxed) != this_thread() && !broken!("fork-reporter") {
+        REPORTER.unlock();
     }
-    REPORTER.lock.reset(is_mine);
     backtrace::reset();
 }
 
@@ -186,13 +186,22 @@ fn this_thread() -> usize {
     core::ptr::from_ref(sys::reader(0)).addr()
 }
 
+impl Reporter {
+    fn try_lock(&self) -> bool {
+        self.by.compare_exchange(0, this_thread(), SeqCst, Relaxed).is_ok()
+    }
+
+    fn unlock(&self) {
+        self.by.store(0, SeqCst);
+    }
+}
+
 /// Reports a grace period of `flavour` that has waited so long. By the thread that runs it.
 pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
     // Another flavour's report comes first; ours is due again.
-    if !REPORTER.lock.try_lock() {
+    if !REPORTER.try_lock() {
         return;
     }
-    REPORTER.by.store(this_thread(), Relaxed);
     flavour.stats.stalls.fetch_add(1, Relaxed);
     // SAFETY: under the lock.
     let inner = unsafe { &mut *REPORTER.inner.get() };
@@ -207,8 +216,7 @@ pub fn report(flavour: &Flavour, waited: u64, holdouts: Holdouts) {
     }
     inner.describe_waiter(flavour, &mut images);
     inner.deliver(waited, Culprit::default(), Answer::NotSent);
-    REPORTER.by.store(0, Relaxed);
-    REPORTER.lock.unlock();
+    REPORTER.unlock();
 }
 
 /// The readers in the way, as many as there is room for; how many these are, and how many sections
