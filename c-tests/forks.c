@@ -214,7 +214,7 @@ static unsigned long choose_places(unsigned long *places)
 static void go_through(const struct forking *f)
 {
     static unsigned long places[MOST_STEPS];
-    const uint64_t seconds = getenv("SCENARIO_SECONDS") ? 40 : 3;
+    const uint64_t seconds = getenv("SCENARIO_SECONDS") ? 15 : 3;
     uint64_t end = now_ns() + seconds * 1000000000ull;
     unsigned long round, count;
 

@@ -381,7 +381,7 @@ program_postgres() {
 normalise_postgres() {
     # Of the plan, which may be another each time, that processes work in parallel; of the news, not the sender.
     sed -i -E '/(->|Heap Fetches|Workers Planned|Finalize|Partial|Buckets|Cond)/d; s/PID [0-9]*/PID N/' stdout
-    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log | grep -v 'starting up' >> stdout
+    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log | grep -vE 'starting up|terminating autovacuum process' >> stdout
     rm -r out && mkdir out
 }
 

@@ -102,6 +102,7 @@ struct awaited {
     struct rcu_head head;
     struct flavour *f;
     atomic_bool called;
+    struct awaited *next;
 };
 
 static void awaited_called(struct rcu_head *head)
@@ -112,13 +113,18 @@ static void awaited_called(struct rcu_head *head)
     awaited->f->called++;
 }
 
-/* One callback a thread, in static memory: another thread may fork. */
+/* One callback a thread, which outlives it: another thread may fork. */
+static struct awaited *_Atomic all_awaited;
+
 static void by_barrier(struct flavour *f)
 {
     static __thread struct awaited *awaited;
 
-    if (!awaited && !(awaited = calloc(1, sizeof(*awaited))))
-        abort();
+    if (!awaited) {
+        if (!(awaited = calloc(1, sizeof(*awaited))))
+            abort();
+        awaited->next = atomic_exchange(&all_awaited, awaited);
+    }
     awaited->f = f;
     awaited->called = false;
     f->queued++;

@@ -26,6 +26,11 @@ export SCENARIO_EXCEPT=
 not_under_asan="threads_that_exit_in_any_way_hold_up_nothing threads_that_exit_leave_both_registries
     children_of_a_busy_process_go_on_alone fork_leaves_a_table_in_use_usable_in_child_and_parent two_tables_fork_once"
 
+# A verdict, with the last line of what was said.
+last_line() { # NAME STATUS
+    verdict "$1: $(tail -n 1 "$work/output")" "$2" "$work/output"
+}
+
 compile() { # SANITIZERS TEST SUFFIX
     local libs=
     [ "$2" != tracepoints ] || cp "$build/c-tests/tracepoints_module.so" "$work/"
@@ -59,7 +64,7 @@ torture() { # SANITIZERS OPTION...
     shift
     $compiler $sanitizers $flags -Iinclude torture/*.c -o "$work/rcutorture" $shared -pthread 2>"$work/output" &&
         timeout 200 "$work/rcutorture" --seconds 10 --stats 100000 --mode random "$@" >"$work/output" 2>&1
-    verdict "$compiler $sanitizers: torture $*: $(tail -n 1 "$work/output")" $? "$work/output"
+    last_line "$compiler $sanitizers: torture $*" $?
 }
 
 recorder() { # SANITIZERS
@@ -75,7 +80,7 @@ hostile() { # SANITIZERS CASES
     $compiler $1 $flags -Iinclude c-tests/sanitize/hostile_tracers.c tracers/{record,session,maps,tracers,stack}.c \
         -o "$work/hostile_tracers" $shared -pthread 2>"$work/output" &&
         RCUTRACE_CONTROL=0 timeout 300 "$work/hostile_tracers" "$2" >"$work/output" 2>&1
-    verdict "$compiler $1: hostile input to the recorder:$(tail -n 1 "$work/output")" $? "$work/output"
+    last_line "$compiler $1: hostile input to the recorder" $?
 }
 
 compilers=gcc
@@ -116,11 +121,11 @@ if [ "$long" ] && sanitizes gcc undefined libubsan1; then
         CFLAGS='-O2 -g -fsanitize=undefined -fsanitize-undefined-trap-on-error' >"$work/output" 2>&1
     verdict "the tracers build with traps" $? "$work/output"
     timeout 500 c-tests/tracers.sh "$work/trap" >"$work/output" 2>&1
-    verdict "the tracers with traps: $(tail -n 1 "$work/output")" $? "$work/output"
+    last_line "the tracers with traps" $?
     ${MAKE:-make} --no-print-directory -s B="$work/trap" preload "$work/trap/preload/answers" "$work/trap/preload/alive" \
         CFLAGS='-O2 -g -fsanitize=undefined -fsanitize-undefined-trap-on-error' >"$work/output" 2>&1
     verdict "the preloaded library builds with traps" $? "$work/output"
     timeout 500 preload/test.sh "$(realpath --relative-to=. "$work/trap")" >"$work/output" 2>&1
-    verdict "the preloaded library with traps: $(tail -n 1 "$work/output")" $? "$work/output"
+    last_line "the preloaded library with traps" $?
 fi
 finish
