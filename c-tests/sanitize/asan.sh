@@ -122,10 +122,11 @@ if [ "$long" ] && sanitizes gcc undefined libubsan1; then
     verdict "the tracers build with traps" $? "$work/output"
     timeout 500 c-tests/tracers.sh "$work/trap" >"$work/output" 2>&1
     last_line "the tracers with traps" $?
-    ${MAKE:-make} --no-print-directory -s B="$work/trap" preload "$work/trap/preload/answers" "$work/trap/preload/alive" \
+    trap=$(realpath --relative-to=. "$work/trap")
+    ${MAKE:-make} --no-print-directory -s B="$trap" preload "$trap/preload/answers" "$trap/preload/alive" \
         CFLAGS='-O2 -g -fsanitize=undefined -fsanitize-undefined-trap-on-error' >"$work/output" 2>&1
     verdict "the preloaded library builds with traps" $? "$work/output"
-    timeout 500 preload/test.sh "$(realpath --relative-to=. "$work/trap")" >"$work/output" 2>&1
+    timeout 500 preload/test.sh "$trap" >"$work/output" 2>&1
     last_line "the preloaded library with traps" $?
 fi
 finish
