@@ -379,9 +379,10 @@ program_postgres() {
     wait "$server"
 }
 normalise_postgres() {
-    # Of the plan, which may be another each time, that processes work in parallel; of the news, not the sender.
+    # Of the plan, which may be another each time, that processes work in parallel; of the news, not the sender; of the log, not
+    # whom the stop found at work.
     sed -i -E '/(->|Heap Fetches|Workers Planned|Finalize|Partial|Buckets|Cond)/d; s/PID [0-9]*/PID N/' stdout
-    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log | grep -vE 'starting up|terminating autovacuum process' >> stdout
+    grep -E 'PANIC|FATAL|terminated by signal|crash' out/log | grep -vE 'starting up|due to administrator command' >> stdout
     rm -r out && mkdir out
 }
 
