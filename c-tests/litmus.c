@@ -105,13 +105,13 @@ static void spin(unsigned long turns)
         __asm__ volatile("" ::: "memory");
 }
 
-/* Both are at round `round` or the test is over. */
+/* Both are at round `round` or the test is over: after the other's last round, which counts. */
 static bool meet(atomic_ulong *mine, atomic_ulong *other, unsigned long round)
 {
     atomic_store(mine, round);
     while (atomic_load(other) < round)
         if (stop)
-            return false;
+            return atomic_load(other) >= round;
     return true;
 }
 
