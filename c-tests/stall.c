@@ -375,31 +375,44 @@ static void *stalls_a_little(void *unused)
     return unused;
 }
 
-static void a_child_of_a_stall_handler_goes_on_and_reports(void)
+static pthread_t start_stalling_a_little(void)
+{
+    pthread_t r;
+
+    tid = 0;
+    r = start(stalls_a_little, NULL);
+    while (!tid)
+        sleep_ms(1);
+    return r;
+}
+
+/* In a child: a stall is reported. */
+__attribute__((noreturn)) static void child_reports(void)
 {
     static int quiet = 1;
+    pthread_t r;
+
+    alarm(20);
+    rcu_notrace_set_stall_handler(catch, &quiet);
+    r = start_stalling_a_little();
+    synchronize_rcu();
+    pthread_join(r, NULL);
+    printf("    reports in the child: %d\n", count);
+    fflush(stdout);
+    _exit(count > 0 ? PASS : FAIL);
+}
+
+static void a_child_of_a_stall_handler_goes_on_and_reports(void)
+{
     pthread_t r;
     int status;
 
     rcu_notrace_set_stall_ms(50);
     rcu_notrace_set_stall_handler(forks_once, NULL);
-    r = start(stalls_a_little, NULL);
-    while (!tid)
-        sleep_ms(1);
+    r = start_stalling_a_little();
     synchronize_rcu();
-    if (!forked) {
-        alarm(20);
-        rcu_notrace_set_stall_handler(catch, &quiet);
-        tid = 0;
-        r = start(stalls_a_little, NULL);
-        while (!tid)
-            sleep_ms(1);
-        synchronize_rcu();
-        pthread_join(r, NULL);
-        printf("    reports in the child: %d\n", count);
-        fflush(stdout);
-        _exit(count > 0 ? PASS : FAIL);
-    }
+    if (!forked)
+        child_reports();
     CHECK(forked > 0 && waitpid(forked, &status, 0) == forked);
     pthread_join(r, NULL);
     if (!WIFEXITED(status) || WEXITSTATUS(status))
@@ -446,32 +459,19 @@ static int reports_slowly(const struct rcu_notrace_stall *stall, void *unused)
 
 static void a_child_that_is_forked_during_a_report_can_report(void)
 {
-    static int quiet = 1;
     pthread_t r, w;
     pid_t child;
     int status;
 
     rcu_notrace_set_stall_ms(50);
     rcu_notrace_set_stall_handler(reports_slowly, NULL);
-    r = start(stalls_a_little, NULL);
-    while (!tid)
-        sleep_ms(1);
+    r = start_stalling_a_little();
     w = start(waiter, NULL);
     while (!is_reporting)
         sleep_ms(1);
     child = fork();
-    if (!child) {
-        alarm(20);
-        rcu_notrace_set_stall_handler(catch, &quiet);
-        tid = 0;
-        r = start(stalls_a_little, NULL);
-        while (!tid)
-            sleep_ms(1);
-        synchronize_rcu();
-        printf("    reports in the child: %d\n", count);
-        fflush(stdout);
-        _exit(count > 0 ? PASS : FAIL);
-    }
+    if (!child)
+        child_reports();
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     pthread_join(r, NULL);
     pthread_join(w, NULL);
