@@ -153,6 +153,12 @@ pub enum Reporter {
     Handler,
 }
 
+/// The calling thread, for locks that say who has them: its reader's address, which a fork does not change, and
+/// which is even and not zero.
+pub fn this_thread() -> usize {
+    core::ptr::from_ref(sys::reader(0)).addr()
+}
+
 impl Reader {
     /// What its word says; an impossible word ends the process with a message.
     #[inline(always)]

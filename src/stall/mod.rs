@@ -29,6 +29,7 @@ use crate::bug;
 use crate::flavour::Flavour;
 use crate::ipi;
 use crate::proc;
+use crate::reader::this_thread;
 use crate::start;
 use crate::sys;
 use line::Line;
@@ -180,10 +181,6 @@ pub fn after_fork() {
         REPORTER.unlock();
     }
     backtrace::reset();
-}
-
-fn this_thread() -> usize {
-    core::ptr::from_ref(sys::reader(0)).addr()
 }
 
 impl Reporter {

@@ -24,6 +24,7 @@ use crate::callback;
 use crate::event;
 use crate::flavour::{Flavour, NOTRACE, TRACE};
 use crate::grace_period::Urgency;
+use crate::reader::this_thread;
 use crate::sys::futex::Lock;
 use crate::{start, sys};
 
@@ -95,10 +96,6 @@ static FLIPS: AtomicU64 = AtomicU64::new(0);
 static TRACEPOINTS: AtomicU64 = AtomicU64::new(0);
 static PATCHED: AtomicU64 = AtomicU64::new(0);
 static LOADED: AtomicU64 = AtomicU64::new(0);
-
-fn this_thread() -> usize {
-    ptr::from_ref(sys::reader(0)).addr()
-}
 
 /// The lock, for a scope.
 struct Held(());
