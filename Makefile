@@ -186,7 +186,7 @@ trace: all
 quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
-CTESTS := sections grace_periods life corners bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
+CTESTS := sections grace_periods life corners exits bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
 	events tracepoints steps forks schedules waits faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.

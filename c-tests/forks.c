@@ -220,7 +220,7 @@ static void go_through(const struct forking *f)
 
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
-    catch_traps();
+    catch_traps(SA_NODEFER);
     f->before();
     at_each = note_instruction;
     fork_at(~0ul >> 1, f);

@@ -450,6 +450,7 @@ static void *take_signals(void *unused)
     sigset_t set;
     int file;
 
+    rcu_register_thread();
     sigemptyset(&set);
     sigaddset(&set, SIGURG);
     pthread_sigmask(SIG_BLOCK, &set, NULL);

@@ -357,7 +357,7 @@ static void go_through(const struct reading *r)
 
 static void go_through_all(const struct reading *list, size_t count)
 {
-    catch_traps();
+    catch_traps(SA_NODEFER);
     for (int i = 0; i < OBJECTS; i++)
         objects[i] = ALIVE;
     for (size_t i = 0; i < count; i++)
@@ -680,7 +680,7 @@ static void go_through_waiting(const struct waiting *w)
 
 static void go_through_waitings(const struct waiting *list, size_t count)
 {
-    catch_traps();
+    catch_traps(SA_NODEFER);
     for (int i = 0; i < OBJECTS; i++)
         objects[i] = ALIVE;
     for (size_t i = 0; i < count; i++)
@@ -813,7 +813,7 @@ static void a_worker_goes_to_sleep_at_each_step_of_call_rcu(void)
     struct rcu_notrace_stats before = stats();
     uint64_t end = now_ns() + 2 * patience_ns();
 
-    catch_traps();
+    catch_traps(SA_NODEFER);
     CHECK(rcu_notrace_start_worker() == 0);
     count = count_places(queues);
     for (round = 0; round < count && (round < 10 || now_ns() < end); round++) {
@@ -874,7 +874,7 @@ static void handlers_callbacks_at_all_steps_of_call_rcu(void)
     struct rcu_notrace_stats before = stats();
     uint64_t end = now_ns() + 2 * patience_ns();
 
-    catch_traps();
+    catch_traps(SA_NODEFER);
     CHECK(rcu_notrace_start_worker() == 0);
     at_each = handler_queues;
     count = count_places(queues);
@@ -933,7 +933,7 @@ static void a_handlers_callback_at_each_step_of_a_first_call_rcu(void)
     struct rcu_notrace_stats before = stats();
     uint64_t end = now_ns() + 2 * patience_ns();
 
-    catch_traps();
+    catch_traps(SA_NODEFER);
     CHECK(rcu_notrace_start_worker() == 0);
     pthread_join(start(queues_its_first, &places), NULL);
     rcu_barrier();

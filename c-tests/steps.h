@@ -59,13 +59,14 @@ static unsigned long place_of(unsigned long round, unsigned long places)
     return round * stride % places;
 }
 
-static void catch_traps(void)
+/* SA_NODEFER: with no signal blocked a handler's sections may put their thread on the list. */
+static void catch_traps(int flags)
 {
     struct sigaction action;
 
     memset(&action, 0, sizeof(action));
     action.sa_sigaction = on_trap;
-    action.sa_flags = SA_SIGINFO | SA_RESTART;
+    action.sa_flags = SA_SIGINFO | SA_RESTART | flags;
     sigaction(SIGTRAP, &action, NULL);
 }
 #endif

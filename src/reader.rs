@@ -7,7 +7,7 @@
 //! returns, every section it opened is closed and the nesting is as it was.
 
 use core::sync::atomic::{
-    fence, AtomicI32, AtomicPtr, AtomicU32, AtomicU8,
+    fence, AtomicI32, AtomicPtr, AtomicU16, AtomicU32, AtomicU8,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -41,8 +41,6 @@ pub struct Reader {
     busy: AtomicU8,
     /// Whether thread exit will call us, in the thread's first reader: see [`hook`].
     hook: AtomicU8,
-    /// How many outermost sections this thread had before it joined; up to [`PROBATION`].
-    pub probation: AtomicU8,
     /// Which of the flavour's queues of callbacks is this thread's, plus one; 0: none yet.
     pub shard: AtomicU8,
     /// What this thread does for others: see [`role`].
@@ -51,16 +49,25 @@ pub struct Reader {
     pub tracing: AtomicU8,
     /// How many calls of fork() this thread is in, one in a handler above another, in the thread's first reader.
     pub forks: AtomicU8,
-    _reserved: [u8; 22],
+    /// How many outermost sections this thread had before it joined; up to [`PROBATION_OVER`].
+    pub probation: AtomicU16,
+    _reserved: [u8; 20],
 }
 
 /// A thread's first outermost sections are transient, this many; then it joins the registry.
 ///
 /// A thread whose first sections come when its exit hooks have already run (a traced `free` in
 /// libc's last clean-up) must not join: nothing would take it out again. It cannot be told from
-/// a new thread but by how few sections are still to come (docs/PROOF.md, 6, says what that leaves). And a thread
-/// that lives for a section or two is better off not joining.
-pub const PROBATION: u8 = 4;
+/// a new thread but by how few sections are still to come; and a thread that lives for a section or
+/// two is better off not joining.
+///
+/// Nor must a thread whose first sections come in a signal handler there, and those may be many. A
+/// handler has its own signal blocked; so a thread that blocks any does not join until it had
+/// [`PROBATION_OVER`] sections (docs/PROOF.md, 6, says what that leaves).
+pub const PROBATION: u16 = 4;
+
+/// From here on a thread joins whatever it blocks: some threads block signals all their life.
+pub const PROBATION_OVER: u16 = 1000;
 
 /// Values of [`Reader::mark`].
 ///
@@ -306,10 +313,16 @@ impl Reader {
 
     fn has_passed_probation(&self, state: State) -> bool {
         let sections = self.probation.load(Relaxed);
-        if sections < PROBATION && state.nesting == 1 {
+        if sections < PROBATION_OVER && state.nesting == 1 {
             self.probation.store(sections + 1, Relaxed);
         }
         sections >= PROBATION
+    }
+
+    /// Whether this may be a signal handler that interrupted the thread after its last exit hooks.
+    fn may_be_in_a_last_handler(&self) -> bool {
+        let is_over = self.probation.load(Relaxed) >= PROBATION_OVER && !broken!("probation-over");
+        !is_over && sys::blocks_signals() && !broken!("handler-joins")
     }
 
     /// Enters the registry. In a section, which counts as transient; the thread's exit is sure to
@@ -317,6 +330,9 @@ impl Reader {
     fn join(&self, flavour: &Flavour) {
         let before = self.mark.load(Relaxed);
         if before != mark::NEW && before != mark::PARKED {
+            return;
+        }
+        if before == mark::NEW && self.may_be_in_a_last_handler() {
             return;
         }
         // In a handler under `leave`, which relies on a count that joining would give back; or under what a
@@ -394,7 +410,7 @@ impl Reader {
     /// Enters the registry now, so that the first sections cost what any other does.
     pub fn register(&self, flavour: &Flavour) {
         exit_hook::arm();
-        self.probation.store(PROBATION, Relaxed);
+        self.probation.store(PROBATION_OVER, Relaxed);
         if !self.is_registered() {
             Word::lock_current_thread(flavour.index);
             Word::unlock_current_thread(flavour.index);

@@ -1,7 +1,7 @@
 //! Readers that the registry does not list, counted.
 //!
-//! A thread is listed only from its fifth outermost section on ([`crate::reader::PROBATION`]), until
-//! its exit; and while it enters the list or leaves it, signal handlers may open sections. All other
+//! A thread is listed only from its fifth outermost section on, or, if it blocks signals, from its
+//! thousandth ([`crate::reader::PROBATION`]), until its exit; and while it enters the list or leaves it, signal handlers may open sections. All other
 //! outermost sections are *transient*: counted on one of two sides, as in SRCU. A grace period
 //! waits until each side was empty once. No thread that counts need ever be found, so none need
 //! be listed: this is what lets the registry refer to live TLS only.
