@@ -344,7 +344,7 @@ check-broken-long: tests $(BREAKABLE)
 # All tests in all ways, and the storms much longer.
 check-long: check check-broken-long check-record-broken check-faults-long
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
-	$(Q)STORM_SECONDS=60 SCENARIO_SECONDS=200 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests $(CTESTS)
+	$(Q)STORM_SECONDS=20 SCENARIO_SECONDS=100 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests $(CTESTS)
 
 # Refused calls, hostile processes, masses: in the full numbers in modes auto and signal, a tenth elsewhere.
 .PHONY: check-faults-long

@@ -1370,7 +1370,7 @@ int main(int argc, char **argv)
         SCENARIO(after_an_early_handler),
     };
 
-    /* A minute in `make check-long` is more than a scenario may take otherwise. */
+    /* Twenty seconds in `make check-long` is more than a scenario may take otherwise. */
     if (getenv("STORM_SECONDS")) {
         char limit[16];
 
