@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Callbacks: src/callback.rs, src/worker.rs and src/chain.rs: a shard's chain, whose putting falls back to
+ * Callbacks: src/callback/, src/worker.rs and src/chain.rs: a shard's chain, whose putting falls back to
  * an exchange that cuts it for a moment (CHAIN-PUT), the worker that takes all off, waits for a grace
  * period and calls, in order; its sleep (WAKE); and rcu_barrier() (DONE). Naps are sleeps. All that
  * is shared here is locked, or stored by the worker alone and released; the link is stored plainly by

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Callers, leader and callbacks on weakly ordered processors (weak.h): the orderings of src/seq.rs,
- * src/grace_period.rs, src/chain.rs and src/callback.rs that are labels of accesses or fences, against a
+ * src/grace_period.rs, src/chain.rs and src/callback/ that are labels of accesses or fences, against a
  * counted section (src/transient.rs), for which no heavy barrier makes up.
  *
  * A caller publishes a new version, takes the sequence, and reclaims the old one when the sequence has got

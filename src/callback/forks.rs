@@ -1,0 +1,107 @@
+//! Callbacks where the process forks: the child has whole lists of its own.
+
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use super::{Callbacks, Progress, Shard};
+use crate::flavour::Flavour;
+use crate::reader::role;
+use crate::sys;
+
+/// How long a fork waits for a callback to return.
+pub const HOLD_NS: u64 = 100_000_000;
+
+/// And for the next callback to be sorted, while lists are not whole.
+const SORT_NS: u64 = 10_000_000_000;
+
+impl Shard {
+    /// Counts anew what the child has: on the chain, in the batch, and the one that is being called.
+    fn recount(&self, progress: &Progress, is_being_called: bool) {
+        loop {
+            let before = self.queued.load(SeqCst);
+            let on_chain = self.chain.mend();
+            let waiting = on_chain + progress.waiting().count() as u64 + u64::from(is_being_called);
+            let queued = progress.done.load(Relaxed).wrapping_add(waiting);
+            if broken!("fork-queued") {
+                self.queued.store(queued, Relaxed);
+                return;
+            }
+            // A handler may have queued one meanwhile, which was counted or not.
+            if self.queued.compare_exchange(before, queued, SeqCst, Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Callbacks {
+    /// Before a fork: from here until [`release`](Self::release) no list changes and no callback
+    /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
+    /// soon, at some 0.1 us a callback, or later on a busy machine; a sort that does not go on waits for a
+    /// `call_rcu()` under us.
+    pub fn hold(&self, flavour: &Flavour) {
+        if flavour.reader().runs_callbacks() || broken!("fork-lists") {
+            return;
+        }
+        self.holders.fetch_add(1, SeqCst);
+        let mut since = sys::monotonic_ns();
+        let mut seen = 0;
+        let held = loop {
+            // First the clock: whoever comes back to his processor late looks once more.
+            let now = sys::monotonic_ns();
+            if self.lists.try_lock() {
+                break true;
+            }
+            let sorting = self.sorting.load(Relaxed);
+            let (goes_on, impatient) = (sorting != seen, broken!("sort-patience"));
+            let patience = if sorting != 0 && !impatient { SORT_NS } else { HOLD_NS };
+            if goes_on && !impatient {
+                (seen, since) = (sorting, now);
+            } else if now.wrapping_sub(since) >= patience {
+                break false;
+            }
+            sys::sleep_ns(20_000);
+        };
+        self.holders.fetch_sub(1, SeqCst);
+        if held {
+            flavour.reader().role.fetch_or(role::FORKS, Relaxed);
+        }
+    }
+
+    /// After a fork, in the parent.
+    pub fn release(&self, flavour: &Flavour) {
+        if flavour.reader().role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
+            self.lists.unlock();
+        }
+    }
+
+    /// In a forked child. Its callbacks are its own: those that had not begun run here too, once.
+    pub fn reset(&self, flavour: &Flavour) {
+        let role = flavour.reader().role.fetch_and(!role::FORKS, Relaxed);
+        // A callback that forked returns here too, and is counted then.
+        let calling = match role & role::RUNS {
+            0 => self.calling.swap(0, Relaxed),
+            _ => self.calling.load(Relaxed),
+        };
+        for (index, (shard, progress)) in self.shards.iter().zip(&self.progress).enumerate() {
+            let is_being_called = role & role::RUNS != 0 && calling == index + 1;
+            shard.recount(progress, is_being_called);
+        }
+        self.holders.store(0, SeqCst);
+        self.sleepers.store(0, SeqCst);
+        self.sorting.store(0, Relaxed);
+        // A callback may have forked, or a probe; then its runner goes on in the child, and holds what it held.
+        let round = if broken!("event-fork-round") { role::RUNS } else { role::ROUND };
+        self.runner.reset(role & round != 0);
+        self.lists.reset(role & role::RUNS != 0);
+        if role & role::WORKER != 0 {
+            return;
+        }
+        self.worker.reset();
+        // In this order: a handler that queues one now finds no worker, and says so itself.
+        self.unattended.store(false, SeqCst);
+        let (queued, done) = self.counts();
+        if queued != done || !self.is_idle() {
+            self.unattended.store(true, SeqCst);
+        }
+    }
+}
