@@ -526,10 +526,7 @@ static void by_start_worker(void)
 
 static void *read_a_little(void *unused)
 {
-    for (int i = 0; i < 10; i++) {
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
-    }
+    join_by_sections();
     return unused;
 }
 

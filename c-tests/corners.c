@@ -13,13 +13,6 @@ static void section(void)
     rcu_read_unlock_notrace();
 }
 
-/* Enough sections that a thread which may join the registry has done so. */
-static void join_by_sections(void)
-{
-    for (int i = 0; i < 10; i++)
-        section();
-}
-
 static atomic_bool stop;
 static atomic_ulong grace_periods;
 
@@ -52,8 +45,7 @@ static pid_t sections_in_a_vfork_child(void)
     pid_t child = vfork();
 
     if (!child) {
-        for (int i = 0; i < 10; i++)
-            section();
+        join_by_sections();
         _exit(0);
     }
     return child;

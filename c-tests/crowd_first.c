@@ -19,7 +19,7 @@ static int the_one(void)
 
 __attribute__((used)) static int (*choose(void))(void)
 {
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 50; i++) {
         rcu_read_lock_notrace();
         rcu_read_lock_notrace();
         crowd_sections_of_a_resolver++;

@@ -45,7 +45,7 @@ EXPORT void crowd_module_replace(int value)
 
 __attribute__((constructor)) static void arrive(void)
 {
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 50; i++)
         crowd_module_read();
     crowd_module_replace(1);
     synchronize_rcu();

@@ -3,6 +3,7 @@
 #include "steps.h"
 #include "test.h"
 
+#include <dlfcn.h>
 #include <limits.h>
 #include <sys/mman.h>
 
@@ -10,13 +11,6 @@ static void section(void)
 {
     rcu_read_lock_notrace();
     rcu_read_unlock_notrace();
-}
-
-/* Enough sections that a thread which may join the registry has done so. */
-static void join_by_sections(void)
-{
-    for (int i = 0; i < 10; i++)
-        section();
 }
 
 static atomic_bool inside, ended;
@@ -69,11 +63,12 @@ extern void __libc_free(void *);
 static __thread bool trace_free;
 static atomic_int traced_frees;
 
-/* As a tracer has it: a section around what libc frees. */
+/* As tracers have it, some together: sections around what libc frees. */
 void free(void *block)
 {
     if (trace_free) {
-        section();
+        for (int i = 0; i < 5; i++)
+            section();
         traced_frees++;
     }
     __libc_free(block);
@@ -82,6 +77,7 @@ void free(void *block)
 static void *leaves_something_to_libc(void *unused)
 {
     strerror(12345);
+    CHECK(!dlopen("there-is-no-such-library.so", RTLD_NOW));
     trace_free = true;
     return unused;
 }
@@ -245,10 +241,12 @@ static void count_step(void)
     *steps = step;
 }
 
+/* Behind them libc frees what it has of the thread, and that is traced. */
 static void have_first_sections(void)
 {
     late += has_been_destroyed;
     join_by_sections();
+    trace_free = true;
 }
 
 static void *ends_in_steps(void *place)
@@ -276,7 +274,7 @@ static void end_in_steps(unsigned long place)
 
 static void steps_of_an_end(void)
 {
-    uint64_t until = now_ns() + 1000000000ull;
+    uint64_t began = now_ns();
     unsigned long rounds = 0;
     pid_t child;
 
@@ -296,8 +294,11 @@ static void steps_of_an_end(void)
     waitpid(child, NULL, 0);
     CHECK(*steps > 100);
     at_each = NULL;
-    for (; rounds < *steps && now_ns() < until; rounds++) {
-        end_in_steps(place_of(rounds, *steps));
+    /* Other ones each time, all of them where seconds are not short. */
+    for (; rounds < *steps; rounds++) {
+        if (rounds >= 40 && now_ns() - began > 1000000000 && !getenv("SCENARIO_SECONDS"))
+            break;
+        end_in_steps((place_of(rounds, *steps) + began) % *steps);
         synchronize_rcu();
     }
     printf("    %lu of %lu steps, %lu behind the last destructor\n", rounds, *steps, late);
@@ -354,8 +355,8 @@ static void a_thread_that_blocks_a_signal_is_listed_after_a_thousand_sections(vo
 {
     pthread_t thread = start(blocks_a_signal, NULL);
 
-    CHECK(!is_listed_after(999));
-    CHECK(is_listed_after(1000));
+    CHECK(!is_listed_after(1024));
+    CHECK(is_listed_after(1025));
     ended = true;
     pthread_join(thread, NULL);
 }

@@ -91,6 +91,7 @@ static atomic_bool go;
 /* Lives on when the fault comes, and ends under it. */
 static void *end_under_it(void *unused)
 {
+    join_by_sections();
     for (int i = 0; i < 10; i++)
         read_once(0, 0);
     ready++;
@@ -116,6 +117,7 @@ static void go_on_in_a_child(void)
 
     if (!child) {
         memset(counted, 0, sizeof(counted));
+        join_by_sections();
         for (int i = 0; i < 10; i++) {
             read_once(0, 0);
             synchronize_rcu();

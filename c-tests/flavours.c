@@ -539,7 +539,7 @@ static void *live_shortly(void *argument)
 {
     uintptr_t kind = (uintptr_t)argument;
 
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < FIRST_SECTIONS + 4; i++) {
         if (kind != 1)
             scoped_guard (rcu_tasks_trace)
                 ran++;
@@ -582,7 +582,7 @@ static void threads_that_exit_leave_both_registries(void)
 
 static void *exits_inside(void *unused)
 {
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i <= FIRST_SECTIONS; i++) {
         rcu_read_lock_trace();
         rcu_read_unlock_trace();
     }

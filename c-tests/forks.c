@@ -291,7 +291,7 @@ static void a_handlers_section_at_each_step_of_a_child_that_is_listed(void)
 /* A section that is older than the child, and counted: its thread may be listed from the next one on. */
 static void in_a_counted_section(void)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < FIRST_SECTIONS - 1; i++)
         quick_section();
     rcu_read_lock_notrace();
 }

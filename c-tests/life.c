@@ -10,6 +10,7 @@ extern char **environ;
 /* A child must go on with grace periods, alone and with new threads. */
 static void *section_and_wait(void *unused)
 {
+    join_by_sections();
     for (int i = 0; i < 5; i++) {
         rcu_read_lock_notrace();
         rcu_read_unlock_notrace();
@@ -291,10 +292,7 @@ static void a_daemon_goes_on_with_grace_periods(void)
 
 static void *returns(void *unused)
 {
-    for (int i = 0; i < 10; i++) {
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
-    }
+    join_by_sections();
     return unused;
 }
 
@@ -418,10 +416,7 @@ static void a_thread_that_dies_in_its_first_section_is_reported_and_ends_it(void
 
 static void *one_short_life(void *unused)
 {
-    for (int i = 0; i < 8; i++) {
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
-    }
+    join_by_sections();
     return unused;
 }
 

@@ -212,7 +212,7 @@ static void a_handler_joins_before_the_thread_that_it_interrupted(void)
 
     want_stops();
     start(waits, NULL);
-    start_reader(false, 4, reader);
+    start_reader(false, FIRST_SECTIONS, reader);
     order = ENTER;
     CHECK(SOON(reader[0].reached && (obeyed == ENTER || reader[1].reached)));
     want_one(NULL);
@@ -231,7 +231,7 @@ static void a_grace_period_while_a_reader_joins(void)
 
     want_stops();
     start(waits, NULL);
-    start_reader(false, 4, reader);
+    start_reader(false, FIRST_SECTIONS, reader);
     order = ENTER;
     CHECK(SOON(reader[0].reached));
     want_one(NULL);
@@ -547,7 +547,7 @@ static void a_handler_under_a_thread_that_leaves_before_it_has_joined(void)
 
     want_stops();
     start(waits, NULL);
-    start_reader(false, 3, reader);
+    start_reader(false, FIRST_SECTIONS - 1, reader);
     order = UNREGISTER;
     CHECK(SOON(reader[1].reached));
     CHECK(SOON(obeyed == UNREGISTER));

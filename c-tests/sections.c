@@ -272,10 +272,7 @@ static void *idle_until_parked(void *unused)
 static void *other_thread(void *done)
 {
     /* It registers by itself: the first few sections are counted, and then it joins. */
-    for (int i = 0; i < 10; i++) {
-        rcu_read_lock_notrace();
-        rcu_read_unlock_notrace();
-    }
+    join_by_sections();
     while (!*(atomic_bool *)done)
         sleep_ms(1);
     rcu_read_lock_notrace();

@@ -578,7 +578,7 @@ static void let_the_section_end(void)
     give(&other, PATIENCE_US);
 }
 
-/* The fourth section of a thread is counted, and had the old object before; in it, another one begins, which
+/* The last of a thread's first sections is counted, and had the old object before; in it, another one begins, which
  * puts the thread on the list: from one sight to the other, in the middle of the grace period. */
 static atomic_bool has_joined;
 
@@ -586,12 +586,12 @@ static void *joins_in_a_section(void *unused)
 {
     atomic_uint *seen;
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < FIRST_SECTIONS - 1; i++)
         quick_section();
     begin_section(&seen);
     has_begun = true;
     pause_until(&may_go_on, 3000);
-    /* The fourth and the fifth. */
+    /* Nested: it may join now. */
     quick_section();
     has_joined = true;
     pause_until(&wait_has_ended, PATIENCE_US);

@@ -243,11 +243,11 @@ RCU_NOTRACE_NOPLT void rcu_read_unlock_trace(void);
  *
  * Context: any. Signal handlers, under any lock, in constructors that run before this library's,
  * in destructors that run after a thread's exit from it. No errors. A thread's sections register
- * it, with no lock and no allocation: its first four are counted, the fifth puts it on the list
- * (or, while the thread blocks a signal, as handlers do, the thousandth).
+ * it, with no lock and no allocation: its first 32 are counted, the next puts it on the list. While
+ * a signal is blocked, as it is in handlers, a thread has a thousand of them before.
  *
- * Cost: increment and branch. Until the thread is on the list, or in the first section after it
- * was idle for long, about 0.1 us more; 0.3 us where it blocks a signal.
+ * Cost: increment and branch. Until the thread is on the list about 0.3 us more; in the first
+ * section after it was idle for long 0.1 us.
  *
  * Kernel: rcu_read_lock_notrace(), proposed. liburcu: rcu_read_lock().
  */

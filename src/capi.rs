@@ -13,7 +13,7 @@ use crate::event;
 use crate::flavour::{self, Flavour, NOTRACE, NOTRACE_INDEX, TRACE, TRACE_INDEX};
 use crate::grace_period::Urgency;
 use crate::ipi::{self, Mode};
-use crate::reader::{busy, Reader, PROBATION_OVER};
+use crate::reader::{busy, Reader, PROBATION};
 use crate::section;
 use crate::seq::COMPLETED;
 use crate::stall::{self, rcu_notrace_stall, Answer};
@@ -237,7 +237,7 @@ pub extern "C" fn rcu_register_thread() {
         event::rcu_register_thread(sys::gettid());
     }
     // The exit hook is armed, so the first section of the other flavour may join.
-    TRACE.reader().probation.store(PROBATION_OVER, Relaxed);
+    TRACE.reader().probation.store(PROBATION, Relaxed);
 }
 
 /// Unregisters the calling thread, until its next section.

@@ -11,7 +11,7 @@
 //!   ([`word`]) says how many read-side **sections** it has open, and whether it is **flagged**:
 //!   bound to take the slow path at its next lock or outermost unlock.
 //! * The **registry** ([`registry`]) lists the readers that were lately active. A reader puts
-//!   itself there, wait-free, in the slow path of its fifth section or so; its thread's exit
+//!   itself there, wait-free, in the slow path of a lock, after its first sections; its thread's exit
 //!   ([`exit_hook`]) takes it out. An idle one is **parked**: taken out, and flagged, so that its
 //!   next lock puts it in again.
 //! * A section of a reader that is not in the registry is **transient** ([`transient`]): counted.

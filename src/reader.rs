@@ -49,25 +49,27 @@ pub struct Reader {
     pub tracing: AtomicU8,
     /// How many calls of fork() this thread is in, one in a handler above another, in the thread's first reader.
     pub forks: AtomicU8,
-    /// How many outermost sections this thread had before it joined; up to [`PROBATION_OVER`].
+    /// What the outermost sections that this thread had before it joined count; up to [`PROBATION`].
     pub probation: AtomicU16,
     _reserved: [u8; 20],
 }
 
-/// A thread's first outermost sections are transient, this many; then it joins the registry.
+/// A thread's first outermost sections are transient; it joins the registry once they have counted
+/// this much: thirty-two sections, or a thousand with a signal blocked.
 ///
-/// A thread whose first sections come when its exit hooks have already run (a traced `free` in
-/// libc's last clean-up) must not join: nothing would take it out again. It cannot be told from
-/// a new thread but by how few sections are still to come; and a thread that lives for a section or
-/// two is better off not joining.
-///
-/// Nor must a thread whose first sections come in a signal handler there, and those may be many. A
-/// handler has its own signal blocked; so a thread that blocks any does not join until it had
-/// [`PROBATION_OVER`] sections (docs/PROOF.md, 6, says what that leaves).
-pub const PROBATION: u16 = 4;
+/// A thread whose first sections come when its exit hooks have already run must not join: nothing
+/// would take it out again. It cannot be told from a new thread but by how few sections are still to
+/// come: a traced `free` for each block that libc has left to clean up; or any number, in a signal
+/// handler there. But a handler has its own signal blocked, so sections in it can be told, and
+/// count next to nothing (docs/PROOF.md, 6, says what that leaves). And a thread that lives for a
+/// few sections is better off not joining.
+pub const PROBATION: u16 = 32 * SECTION;
 
-/// From here on a thread joins whatever it blocks: some threads block signals all their life.
-pub const PROBATION_OVER: u16 = 1000;
+/// What a section counts.
+const SECTION: u16 = 32;
+
+/// What one counts while a signal is blocked. Not nothing: some threads block signals all their life.
+const BLOCKED_SECTION: u16 = 1;
 
 /// Values of [`Reader::mark`].
 ///
@@ -294,7 +296,7 @@ impl Reader {
                 flavour.transient.enter(self);
             }
             let hooked = exit_hook::arm_without_allocating() || broken!("hook-armed");
-            if (self.has_passed_probation(state) || broken!("probation")) && hooked {
+            if hooked && self.has_passed_probation(state) {
                 self.join(flavour);
             }
         }
@@ -312,17 +314,18 @@ impl Reader {
     }
 
     fn has_passed_probation(&self, state: State) -> bool {
-        let sections = self.probation.load(Relaxed);
-        if sections < PROBATION_OVER && state.nesting == 1 {
-            self.probation.store(sections + 1, Relaxed);
+        let had = self.probation.load(Relaxed);
+        if had < PROBATION && state.nesting == 1 {
+            let in_handler = sys::blocks_signals() && !broken!("handler-joins");
+            let counts = match in_handler {
+                true if broken!("blocked-counts") => 0,
+                true => BLOCKED_SECTION,
+                false => SECTION,
+            };
+            // No handler counts in between: its sections are nested in ours.
+            self.probation.store(had + counts, Relaxed);
         }
-        sections >= PROBATION
-    }
-
-    /// Whether this may be a signal handler that interrupted the thread after its last exit hooks.
-    fn may_be_in_a_last_handler(&self) -> bool {
-        let is_over = self.probation.load(Relaxed) >= PROBATION_OVER && !broken!("probation-over");
-        !is_over && sys::blocks_signals() && !broken!("handler-joins")
+        had >= PROBATION || broken!("probation")
     }
 
     /// Enters the registry. In a section, which counts as transient; the thread's exit is sure to
@@ -330,9 +333,6 @@ impl Reader {
     fn join(&self, flavour: &Flavour) {
         let before = self.mark.load(Relaxed);
         if before != mark::NEW && before != mark::PARKED {
-            return;
-        }
-        if before == mark::NEW && self.may_be_in_a_last_handler() {
             return;
         }
         // In a handler under `leave`, which relies on a count that joining would give back; or under what a
@@ -410,7 +410,7 @@ impl Reader {
     /// Enters the registry now, so that the first sections cost what any other does.
     pub fn register(&self, flavour: &Flavour) {
         exit_hook::arm();
-        self.probation.store(PROBATION_OVER, Relaxed);
+        self.probation.store(PROBATION, Relaxed);
         if !self.is_registered() {
             Word::lock_current_thread(flavour.index);
             Word::unlock_current_thread(flavour.index);

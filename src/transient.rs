@@ -1,7 +1,7 @@
 //! Readers that the registry does not list, counted.
 //!
-//! A thread is listed only from its fifth outermost section on, or, if it blocks signals, from its
-//! thousandth ([`crate::reader::PROBATION`]), until its exit; and while it enters the list or leaves it, signal handlers may open sections. All other
+//! A thread is listed only after its first outermost sections ([`crate::reader::PROBATION`]), until
+//! its exit; and while it enters the list or leaves it, signal handlers may open sections. All other
 //! outermost sections are *transient*: counted on one of two sides, as in SRCU. A grace period
 //! waits until each side was empty once. No thread that counts need ever be found, so none need
 //! be listed: this is what lets the registry refer to live TLS only.
@@ -10,8 +10,8 @@
 //! long can name it, lend it its priority, and see that it died. Whoever empties the slot counts
 //! down: the thread at the end of its section, or the waiter that found it dead.
 //!
-//! Threads pay four locked instructions on shared lines in their first sections and when they come
-//! back from parking; those that cannot be listed (no exit hook yet, or no longer) in every one.
+//! Threads pay four locked instructions on shared lines (and a system call) in their first sections, and
+//! when they come back from parking; those that cannot be listed (no exit hook yet, or no longer) in every one.
 
 use core::sync::atomic::{
     AtomicU64, AtomicUsize,

@@ -52,11 +52,11 @@ static void *short_life(void *unused)
         abort();
     if (one_in(2))
         timers_start(&life->timers);
-    sections_of_short_life(one_in(2) ? 3 : 20);
+    sections_of_short_life(one_in(2) ? 3 : 80);
     if (one_in(4)) {
         rcu_unregister_thread();
         cover(UNREGISTERED);
-        sections_of_short_life(6);
+        sections_of_short_life(40);
     }
     cover(THREAD_RAN);
     if (one_in(2))

@@ -18,7 +18,7 @@ undefined="-fsanitize=undefined -fno-sanitize-recover=all"
 #       its allocator's locks are not held over fork(): the child waits for ever, in calloc()
 #   drained_and_killed: likewise; its children create threads while another thread may allocate
 #   storm_of_handlers: handlers meet changes of chunks more often than it allows, so slow are those
-#   corners, callbacks, events, tracepoints: they have a malloc or free of their own. UndefinedBehaviorSanitizer alone
+#   corners, exits, callbacks, events, tracepoints: they have a malloc or free of their own. UndefinedBehaviorSanitizer alone
 #   faults, hostile, crowd, steps, forks, waits: they refuse system calls, limit the address space, count threads by the
 #       thousand, fork among them, or go through code in single steps: likewise. (schedules wants a breakable library.)
 #   torture's forks: its allocator, as above
@@ -101,7 +101,7 @@ for compiler in $compilers; do
         skip "$compiler: urcu" "liburcu's headers are missing (apt-get install liburcu-dev)"
     fi
     SCENARIO_EXCEPT=
-    check "$undefined" .ubsan corners callbacks events tracepoints life flavours faults hostile crowd steps forks waits
+    check "$undefined" .ubsan corners exits callbacks events tracepoints life flavours faults hostile crowd steps forks waits
     torture "$undefined"
     torture "$both" --no-forks
     hostile "$both" 100000
