@@ -210,13 +210,42 @@ static void statistics_are_printed_at_exit_on_request(void)
     start_with("RCU_NOTRACE_STATS", "1");
 }
 
+static void count_exit(struct rcu_head *head)
+{
+    (void)head;
+}
+
+static void statistics_at_exit_have_the_callbacks_that_exit_runs(void)
+{
+    setenv("RCU_NOTRACE_EXIT", "run", 1);
+    start_with("RCU_NOTRACE_STATS", "1");
+}
+
+static void end_the_thread(struct rcu_head *head)
+{
+    (void)head;
+    pthread_exit(NULL);
+}
+
+static void a_callback_that_ends_its_thread(void)
+{
+    static struct rcu_head head;
+
+    call_rcu(&head, end_the_thread);
+    rcu_barrier();
+    fail("went on");
+}
+
 static int started(void)
 {
+    static struct rcu_head head;
     const char *wanted = getenv("RCU_NOTRACE_IPI");
 
     if (wanted && !strcmp(wanted, "smoke"))
         CHECK(rcu_notrace_get_ipi_mode() == RCU_NOTRACE_IPI_AUTO);
     synchronize_rcu();
+    if (getenv("RCU_NOTRACE_EXIT"))
+        call_rcu(&head, count_exit);
     return PASS;
 }
 
@@ -251,6 +280,8 @@ int main(int argc, char **argv)
         SAYS(an_unknown_wish_for_statistics_is_reported_and_taken_for_no,
              "RCU_NOTRACE_STATS=maybe is neither 0 nor 1; using 0"),
         SAYS(statistics_are_printed_at_exit_on_request, ": grace_periods 1\nrcu-notrace: "),
+        SAYS(statistics_at_exit_have_the_callbacks_that_exit_runs, ": callbacks_run 1\nrcu-notrace: "),
+        ABORTS(a_callback_that_ends_its_thread, "ended by a callback (pthread_exit?)"),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--started"))

@@ -95,6 +95,92 @@ static void a_second_thread_of_an_unannounced_child_is_told_who_must_call_first(
     wait(NULL);
 }
 
+static void *stays_in_a_section(void *unused)
+{
+    rcu_read_lock_notrace();
+    inside = true;
+    while (!ended)
+        sleep_ms(1);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+/* The first thread may not forget what it cannot count. */
+static void a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten(void)
+{
+    section();
+    synchronize_rcu();
+    if (syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) == 0) {
+        alarm(10);
+        start(stays_in_a_section, NULL);
+        while (!inside)
+            sleep_ms(1);
+        synchronize_rcu();
+        _exit(FAIL);
+    }
+    wait(NULL);
+}
+
+static void *joins_and_stays_in_a_section(void *unused)
+{
+    join_by_sections();
+    return stays_in_a_section(unused);
+}
+
+/* The first process of a PID namespace, and its child in another one, have one number: 1. */
+static void nor_where_the_child_has_its_parents_number(void)
+{
+    pid_t first;
+    int status;
+
+    if (unshare(CLONE_NEWPID))
+        skip("no PID namespaces here: %s", strerror(errno));
+    synchronize_rcu();
+    first = fork();
+    if (!first) {
+        synchronize_rcu();
+        if (syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL) == 0) {
+            alarm(10);
+            start(joins_and_stays_in_a_section, NULL);
+            while (!inside)
+                sleep_ms(1);
+            synchronize_rcu();
+            _exit(FAIL);
+        }
+        wait(NULL);
+        _exit(PASS);
+    }
+    CHECK(first > 0 && waitpid(first, &status, 0) == first);
+}
+
+static void *ends_its_sections(void *unused)
+{
+    section();
+    return unused;
+}
+
+/* They are over, and so is their thread. */
+static void but_sections_of_threads_that_have_ended_there_are_no_matter(void)
+{
+    pid_t child;
+    int status;
+
+    section();
+    synchronize_rcu();
+    child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (!child) {
+        alarm(10);
+        pthread_join(start(ends_its_sections, NULL), NULL);
+        /* As long as the kernel counts it. */
+        sleep_ms(50);
+        synchronize_rcu();
+        synchronize_rcu();
+        _exit(PASS);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == PASS);
+}
+
 /* ---- the exit hook is traced ------------------------------------------------------------------ */
 
 static atomic_bool trace_setspecific;
@@ -331,6 +417,12 @@ int main(int argc, char **argv)
         {"a_second_thread_of_an_unannounced_child_is_told_who_must_call_first",
          a_second_thread_of_an_unannounced_child_is_told_who_must_call_first, 0,
          "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
+        {"a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten",
+         a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten, 0,
+         "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
+        {"nor_where_the_child_has_its_parents_number", nor_where_the_child_has_its_parents_number, 0,
+         "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
+        SCENARIO(but_sections_of_threads_that_have_ended_there_are_no_matter),
         SCENARIO(a_traced_pthread_setspecific_does_not_recurse),
         SCENARIO(an_ipi_that_merged_into_anothers_signal_is_answered),
         SCENARIO(a_signal_of_the_program_that_merged_into_an_ipi_reaches_its_handler),

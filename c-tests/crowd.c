@@ -235,6 +235,7 @@ static void destroy(void *value)
 {
     struct late *late = value;
 
+    join_by_sections();
     for (int i = 0; i < 8; i++)
         read_once(5, 0);
     if (late->round % 2)
@@ -246,16 +247,16 @@ static void destroy(void *value)
         pthread_setspecific(key, late);
         return;
     }
-    for (int i = 0; i < 8; i++)
-        read_once(5, 0);
+    join_by_sections();
+    read_once(5, 0);
     call_rcu(&late->head, on_late);
 }
 
 static void *end_late(void *unused)
 {
     pthread_setspecific(key, calloc(1, sizeof(struct late)));
-    for (int i = 0; i < 8; i++)
-        read_once(5, 0);
+    join_by_sections();
+    read_once(5, 0);
     return unused;
 }
 

@@ -342,6 +342,47 @@ static void one_that_was_asked_for_before_a_fork_passes_in_the_child_too(void)
     expect_success(child);
 }
 
+static atomic_bool held, let_go;
+
+static void *holds_a_section(void *unused)
+{
+    rcu_register_thread();
+    rcu_read_lock_notrace();
+    held = true;
+    while (!let_go)
+        sleep_ms(1);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+/* The worker has taken it, and waits for a section that the child does not have. */
+static void one_that_the_worker_was_at_when_another_thread_forked_passes_in_the_child_too(void)
+{
+    unsigned long long before = stats().holdouts;
+    unsigned long cookie;
+    pthread_t reader;
+    pid_t child;
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    reader = start(holds_a_section, NULL);
+    while (!held)
+        sleep_ms(1);
+    cookie = start_poll_synchronize_rcu();
+    while (stats().holdouts == before)
+        sleep_ms(1);
+    child = fork();
+    if (!child) {
+        CHECK(!poll_state_synchronize_rcu(cookie));
+        rcu_register_thread();
+        CHECK(passes_soon(cookie));
+        _exit(PASS);
+    }
+    expect_success(child);
+    let_go = true;
+    pthread_join(reader, NULL);
+    CHECK(passes_soon(cookie));
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -355,6 +396,7 @@ int main(int argc, char **argv)
         SCENARIO(what_a_poll_lets_go_nobody_uses),
         SCENARIO(a_section_around_fork_holds_up_cookies_in_the_child),
         SCENARIO(one_that_was_asked_for_before_a_fork_passes_in_the_child_too),
+        SCENARIO(one_that_the_worker_was_at_when_another_thread_forked_passes_in_the_child_too),
     };
 
     return RUN_SCENARIOS("polled", list, argc, argv);

@@ -17,7 +17,8 @@ struct stop {
     atomic_bool reached, go;
 };
 
-static __thread struct stop *plan;
+/* Read by what the read side calls, of which the compiler does not know. */
+static __thread struct stop *volatile plan;
 static atomic_uint stops;
 
 static void at(const char *place)
@@ -599,6 +600,125 @@ static void a_reader_that_parks_itself_is_listed_once(void)
     CHECK(ipis <= 2 * THEN);
 }
 
+/* ---- no place for a moment ------------------------------------------------------------------------------ */
+
+enum { PLACES = 4096, TAKEN = 3 };
+
+static atomic_uint fillers;
+static atomic_bool takes, has_given_back;
+
+static void *fills_a_place(void *unused)
+{
+    rcu_register_thread();
+    fillers++;
+    for (;;)
+        pause();
+    return unused;
+}
+
+static void fill_places(int count)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 32768);
+    for (int i = 0; i < count; i++)
+        if (pthread_create(&thread, &attributes, fills_a_place, NULL))
+            skip("no %d threads here", count);
+    while ((int)fillers < count)
+        sleep_ms(1);
+}
+
+/* A thread and handlers above it are about to join, each with a place of its own. */
+static struct stop last_taker[] = {{.place = "join-claimed"}, {.place = NULL}};
+static struct stop second_taker[2], first_taker[2];
+
+static void section_by(struct stop *stopping)
+{
+    plan = stopping;
+    section();
+    plan = NULL;
+}
+
+static void take_the_last(void)
+{
+    section_by(last_taker);
+}
+
+static void take_the_second(void)
+{
+    second_taker[0] = (struct stop){.place = "join", .handler = take_the_last};
+    section_by(second_taker);
+}
+
+static void *takes_places(void *unused)
+{
+    for (int i = 0; i < FIRST_SECTIONS; i++)
+        section();
+    while (!takes)
+        sched_yield();
+    first_taker[0] = (struct stop){.place = "join", .handler = take_the_second};
+    section_by(first_taker);
+    has_given_back = true;
+    for (;;)
+        pause();
+    return unused;
+}
+
+static struct stop parker[] = {{.place = "park"}, {.place = "parked"}, {.place = NULL}};
+
+static void join_and_be_parked(void)
+{
+    section();
+    parker[0].go = true;
+    while (!parker[1].reached)
+        sched_yield();
+}
+
+/* A reader that parked itself has a section, counted for want of a place. In it, it is about to join; a handler is faster, and
+ * gives the count back; and a waiter parks it for a moment, which looked before the section. That is another
+ * parking than the one that the reader has seen. */
+static void a_section_for_which_there_was_no_place_is_parked_for_a_moment(void)
+{
+    struct stop reader[] = {{.place = "join", .handler = join_and_be_parked}, {.place = "join-claimed"}, {.place = NULL}};
+
+    want_barriers();
+    want_stops();
+    CHECK(rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL) == 0);
+    start_reader(true, 0, reader);
+    tell(BLOCK);
+    start(takes_places, NULL);
+    start(waits, NULL);
+    /* Until an IPI may park it. */
+    for (int i = 0; i < 12; i++)
+        synchronize_rcu();
+    CHECK(rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_AUTO) == 0);
+    fill_places(PLACES - 1 - TAKEN);
+    tell(UNBLOCK);
+    want_one(parker);
+    CHECK(SOON(parker[0].reached));
+    takes = true;
+    CHECK(SOON(last_taker[0].reached));
+    tell(ENTER);
+    last_taker[0].go = true;
+    CHECK(SOON(has_given_back));
+    /* Nested. */
+    obeyed = 0;
+    CHECK(SOON(reader[0].reached && parker[1].reached));
+    CHECK(SOON(reader[1].reached || obeyed == ENTER));
+    parker[1].go = true;
+    /* This one may wait for the section too, the next one must. */
+    want_one(NULL);
+    expect_no_end();
+    reader[1].go = true;
+    CHECK(SOON(obeyed == ENTER));
+    tell(LEAVE);
+    obeyed = 0;
+    expect_end();
+    finish();
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -616,6 +736,7 @@ int main(int argc, char **argv)
         SCENARIO(two_handlers_under_a_thread_that_unregisters),
         SCENARIO(a_handler_under_a_thread_that_leaves_before_it_has_joined),
         SCENARIO(a_reader_that_parks_itself_is_listed_once),
+        SCENARIO(a_section_for_which_there_was_no_place_is_parked_for_a_moment),
     };
 
     return RUN_SCENARIOS("schedules", list, argc, argv);

@@ -522,6 +522,26 @@ static void tracepoints_are_found(void)
     CHECK(found[2] == 1);
 }
 
+static void exit_there(struct tracepoint *tracepoint, void *unused)
+{
+    (void)tracepoint, (void)unused;
+    exit(7);
+}
+
+/* The destructors of modules, which exit() calls, want the same lock. */
+static void a_function_that_runs_under_the_lock_may_exit(void)
+{
+    pid_t child;
+    int status;
+
+    fflush(stdout);
+    child = fork();
+    if (!child)
+        for_each_tracepoint(exit_there, NULL);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 static atomic_uint heap_probes;
 
 static void on_heap(void *data, size_t size)
@@ -1341,6 +1361,7 @@ int main(int argc, char **argv)
                "a function that runs under the lock of tracepoints came to it again"),
         SCENARIO(a_probe_may_come_to_its_own_tracepoint),
         SCENARIO(tracepoints_are_found),
+        SCENARIO(a_function_that_runs_under_the_lock_may_exit),
         SCENARIO(an_allocator_may_be_traced_by_probes_under_its_lock),
         SCENARIO(one_tracepoint_in_three_modules),
         SCENARIO(a_module_that_is_loaded_late_is_patched_unless_other_threads_run),

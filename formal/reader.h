@@ -9,6 +9,12 @@
 #define REGISTERED 2
 #define PARKED 3
 #define LEAVING 4
+#ifdef BROKEN_park_marks
+#define TAKEN_OUT PARKED
+#else
+#define TAKEN_OUT 5
+#endif
+#define IS_PARKED(mark) ((mark) == PARKED || (mark) == TAKEN_OUT)
 
 #define SENT 1
 #define SENT_MAY_PARK 2
@@ -82,9 +88,9 @@ inline join(r) {
 	own_mark(r, before);
 	if
 #ifdef BROKEN_leaving_mark
-	:: before != NEW && before != PARKED
+	:: before != NEW && !IS_PARKED(before)
 #else
-	:: (before != NEW && before != PARKED) || is_leaving[r]
+	:: (before != NEW && !IS_PARKED(before)) || is_leaving[r]
 #endif
 	:: else ->
 #ifdef BROKEN_join_claim

@@ -107,7 +107,7 @@ inline try_park(e) {
 	};
 	if
 	:: w_look ->
-		d_step { w_look = (mark[OF(e)] == REGISTERED); if :: w_look -> mark[OF(e)] = PARKED :: else fi };
+		d_step { w_look = (mark[OF(e)] == REGISTERED); if :: w_look -> mark[OF(e)] = TAKEN_OUT :: else fi };
 		if
 		:: w_look ->
 			/* PARK: the mark, a full fence, then the word. */
@@ -122,9 +122,9 @@ inline try_park(e) {
 			};
 			if
 			:: !w_look ->
-				/* unpark() */
+				/* put_back() */
 				d_step {
-					w_look = (mark[OF(e)] != PARKED);
+					w_look = (mark[OF(e)] != TAKEN_OUT);
 					if :: !w_look -> mark[OF(e)] = REGISTERED :: else fi
 				}
 			:: else
@@ -178,7 +178,7 @@ inline snapshot(e) {
 	:: listed[e] ->
 		waiter_reads_mark(OF(e));
 		if
-		:: w_mark == PARKED -> w_mark = 0; withdraw(e); listed[e] = 0
+		:: IS_PARKED(w_mark) -> w_mark = 0; withdraw(e); listed[e] = 0
 		:: else ->
 			w_mark = 0;
 			look(e);
@@ -287,7 +287,7 @@ inline interrupt(e) {
 		:: send(e, SENT_MAY_PARK)
 #endif
 		fi
-	:: w_mark == PARKED -> w_mark = 0; withdraw(e); listed[e] = 0
+	:: IS_PARKED(w_mark) -> w_mark = 0; withdraw(e); listed[e] = 0
 	:: else -> w_mark = 0; withdraw(e)
 	fi
 }

@@ -97,6 +97,10 @@ fn set(keys: u32) -> bool {
 extern "C" fn on_thread_exit(_: *mut c_void) {
     for flavour in flavour::ALL {
         let reader = flavour.reader();
+        if reader.runs_callbacks() && !broken!("callback-exit") {
+            let why = b"ended by a callback (pthread_exit?), and no other would ever be called";
+            bug::die_in_thread(sys::gettid(), &[why, b""]);
+        }
         let died_inside = reader.state(flavour).in_section();
         if died_inside {
             bug::warn_of_thread(

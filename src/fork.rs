@@ -13,7 +13,7 @@ use core::sync::atomic::{
 use crate::flavour::{self, Flavour};
 use crate::reader::{busy, ipi as ipi_state, mark, Reader};
 use crate::sys;
-use crate::{bug, ipi, stall, tracepoint};
+use crate::{bug, ipi, proc, stall, tracepoint};
 
 const PAGE: usize = 4096;
 
@@ -33,6 +33,10 @@ pub fn process() -> i32 {
 
 /// False in a child of vfork, and in a forked child that nobody told us of yet.
 pub fn is_our_process() -> bool {
+    // In a PID namespace of its own a child may have its parent's number.
+    if is_unannounced() && !broken!("fork-namespace") {
+        return false;
+    }
     let pid = sys::getpid();
     // Refused, in a sandbox that was entered on the way: nothing is known then, and a thread that left its
     // reader behind in the registry would do more harm than a child of vfork.
@@ -61,6 +65,26 @@ pub fn start() {
 fn witness() -> Option<&'static AtomicU32> {
     // SAFETY: null, or the page of `start`, which is never unmapped.
     unsafe { WITNESS.load(Relaxed).as_ref() }
+}
+
+/// Beside the witness: another thread than the first had sections in a child before that started over. They are
+/// in counts that are about to be forgotten.
+fn strangers() -> Option<&'static AtomicU32> {
+    // SAFETY: as above; the page has room for many.
+    unsafe { WITNESS.load(Relaxed).wrapping_add(1).as_ref().filter(|_| witness().is_some()) }
+}
+
+fn is_unannounced() -> bool {
+    witness().is_some_and(|witness| witness.load(Relaxed) == 0)
+}
+
+/// This thread has a section, in a process that is not, or not yet, ours.
+pub fn note_a_stranger() {
+    if is_unannounced() && sys::gettid() != sys::getpid() {
+        if let Some(strangers) = strangers() {
+            strangers.store(1, SeqCst);
+        }
+    }
 }
 
 /// Starts over if this is a child that nobody told us of.
@@ -92,14 +116,22 @@ fn start_over_unwitnessed() {
 #[cold]
 fn start_over_unannounced(witness: &AtomicU32) {
     let before = begin_over();
+    let pid = sys::getpid();
+    let is_first = pid < 0 || sys::gettid() == pid;
     if witness.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
         busy::of_this_thread().store(before, Relaxed);
+        // Nor may this one use what the first is about to forget.
+        while !is_first && process() != pid {
+            sys::sleep_ns(50_000);
+        }
         return;
     }
     // What goes on in the child is its first thread's section and registration. From another
-    // thread we could not tell whether the first one is in a section.
-    let pid = sys::getpid();
-    if pid >= 0 && sys::gettid() != pid {
+    // thread we could not tell whether the first one is in a section; nor, from the first, whether the others
+    // are that had any.
+    let had_sections = strangers().is_some_and(|strangers| strangers.load(SeqCst) != 0);
+    let has_others = || proc::status(pid).and_then(|s| s.threads).is_none_or(|threads| threads > 1);
+    if !is_first || (had_sections && has_others() && !broken!("fork-strangers")) {
         bug::die_in_thread(
             sys::gettid(),
             &[
@@ -109,6 +141,16 @@ fn start_over_unannounced(witness: &AtomicU32) {
         );
     }
     in_child(before);
+}
+
+/// Takes a fork from a count of them: not below zero, where it is an older one, under the one (in a signal
+/// handler) that made this process and counted from zero again.
+pub fn count_down(forks: &AtomicU32) {
+    if broken!("fork-count") {
+        forks.fetch_sub(1, SeqCst);
+    } else {
+        let _ = forks.fetch_update(SeqCst, SeqCst, |forks| forks.checked_sub(1));
+    }
 }
 
 /// How many forks this thread is in.
@@ -134,8 +176,7 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn parent() {
-    // Not below zero: where this fork is an older one, under the one that made this process.
-    let _ = FORKING.fetch_update(SeqCst, SeqCst, |forks| forks.checked_sub(1));
+    count_down(&FORKING);
     if is_outermost(forks().load(Relaxed)) {
         for flavour in flavour::ALL {
             flavour.callbacks.release(flavour);
@@ -147,8 +188,7 @@ extern "C" fn parent() {
 
 extern "C" fn announced() {
     // Unless an earlier handler of somebody's called us, and we have started over already.
-    let is_unknown = || witness().is_some_and(|w| w.load(SeqCst) == 0) || !is_our_process();
-    if FORKING.load(SeqCst) != 0 || (is_unknown() && !broken!("fork-nested")) {
+    if FORKING.load(SeqCst) != 0 || (!is_our_process() && !broken!("fork-nested")) {
         in_child(begin_over());
     }
     end_fork();
@@ -195,7 +235,7 @@ fn start_over(flavour: &Flavour, me: &Reader) {
     me.ipi.store(ipi_state::NONE, Relaxed);
     me.next.store(ptr::null_mut(), Relaxed);
     // A waiter of the parent may have been about to park this reader, or to take that back.
-    let _ = me.unpark();
+    let _ = me.put_back();
     let listed = matches!(me.mark.load(Relaxed), mark::REGISTERED | mark::JOINING);
     if !broken!("fork-registry") {
         flavour.registry.reset(listed.then_some(me));

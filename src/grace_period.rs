@@ -370,7 +370,7 @@ impl Flavour {
                     continue;
                 }
             }
-            if entry.reader().mark.load(SeqCst) == mark::PARKED {
+            if mark::is_parked(entry.reader().mark.load(SeqCst)) {
                 // By itself, in an IPI handler.
                 self.withdraw(entry, tag);
                 roster.remove_at(index);
@@ -398,7 +398,7 @@ impl Flavour {
         let parkable = reader.state(self) == State::OUTSIDE_FLAGGED
             || (broken!("park-unflagged") && !reader.state(self).in_section());
         stop!("park");
-        if !parkable || !reader.park() {
+        if !parkable || !reader.take_out() {
             return false;
         }
         stop!("parked");
@@ -408,7 +408,7 @@ impl Flavour {
         // PARK: the mark, a full fence, then the word; see `Reader::lock_slow`.
         fence(SeqCst);
         let unseen = broken!("park-waiter-order");
-        if unseen || reader.state(self) == State::OUTSIDE_FLAGGED || !reader.unpark() {
+        if unseen || reader.state(self) == State::OUTSIDE_FLAGGED || !reader.put_back() {
             self.stats.parks.fetch_add(1, Relaxed);
             return true;
         }

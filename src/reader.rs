@@ -74,9 +74,9 @@ const BLOCKED_SECTION: u16 = 1;
 /// Values of [`Reader::mark`].
 ///
 /// ```text
-/// NEW -------> JOINING --> REGISTERED <--> PARKED (and on to JOINING at its next lock)
-///  ^                        |
-///  '------- LEAVING <-------'   (an exiting thread stays LEAVING)
+/// NEW -------> JOINING --> REGISTERED ---> PARKED, TAKEN_OUT (and on to JOINING at its next lock;
+///  ^                        |    ^             |                or TAKEN_OUT back)
+///  '------- LEAVING <-------'    '-------------'  (an exiting thread stays LEAVING)
 /// ```
 pub mod mark {
     /// Not in the registry.
@@ -85,10 +85,18 @@ pub mod mark {
     pub const JOINING: u8 = 1;
     /// There: grace periods look at its word.
     pub const REGISTERED: u8 = 2;
-    /// Taken out by a grace period because it was idle; flagged, so its next lock rejoins.
+    /// It was idle, and left the list by itself; flagged, so its next lock rejoins.
     pub const PARKED: u8 = 3;
     /// Taking itself out, or gone for good; its sections count as transient.
     pub const LEAVING: u8 = 4;
+    /// As PARKED, but by a waiter, which may have looked before the section that runs now. A mark of its own:
+    /// `join` must not take this parking for an earlier one (PARK).
+    pub const TAKEN_OUT: u8 = 5;
+
+    /// Off the list, to come back.
+    pub fn is_parked(mark: u8) -> bool {
+        mark == PARKED || mark == TAKEN_OUT
+    }
 }
 
 /// Values of [`Reader::ipi`].
@@ -226,10 +234,15 @@ impl Reader {
         busy.store(before, Relaxed);
     }
 
-    /// Takes an idle reader out of the waiters' sight, by whoever found its word outside and
+    /// Takes an idle reader out of the waiters' sight, by the waiter that found its word outside and
     /// flagged for good. The next lock undoes it.
-    pub fn park(&self) -> bool {
-        self.mark.compare_exchange(mark::REGISTERED, mark::PARKED, SeqCst, Relaxed).is_ok()
+    pub fn take_out(&self) -> bool {
+        self.park_as(mark::TAKEN_OUT)
+    }
+
+    fn park_as(&self, parked: u8) -> bool {
+        let parked = if broken!("park-marks") { mark::PARKED } else { parked };
+        self.mark.compare_exchange(mark::REGISTERED, parked, SeqCst, Relaxed).is_ok()
     }
 
     /// Parks the current thread's reader, in the IPI handler, outside a section.
@@ -244,7 +257,7 @@ impl Reader {
         }
         self.word.flag();
         stop!("park-itself");
-        if self.park() {
+        if self.park_as(mark::PARKED) {
             flavour.stats.parks.fetch_add(1, Relaxed);
         }
         if !broken!("park-itself-section") {
@@ -253,9 +266,10 @@ impl Reader {
         self.unlock_slow(flavour);
     }
 
-    /// Takes [`park`](Self::park) back; false if the reader was faster and rejoins by itself.
-    pub fn unpark(&self) -> bool {
-        self.mark.compare_exchange(mark::PARKED, mark::REGISTERED, SeqCst, Relaxed).is_ok()
+    /// Takes [`take_out`](Self::take_out) back; false if the reader was faster and rejoins by itself.
+    pub fn put_back(&self) -> bool {
+        let parked = if broken!("park-marks") { mark::PARKED } else { mark::TAKEN_OUT };
+        self.mark.compare_exchange(parked, mark::REGISTERED, SeqCst, Relaxed).is_ok()
     }
 
     /// The slow path of a lock: the word is flagged, and already incremented.
@@ -332,7 +346,7 @@ impl Reader {
     /// take it out again.
     fn join(&self, flavour: &Flavour) {
         let before = self.mark.load(Relaxed);
-        if before != mark::NEW && before != mark::PARKED {
+        if before != mark::NEW && !mark::is_parked(before) {
             return;
         }
         // In a handler under `leave`, which relies on a count that joining would give back; or under what a
@@ -383,6 +397,7 @@ impl Reader {
     pub fn knows_its_thread(&self) -> bool {
         if self.tid.load(Relaxed) == 0 {
             if !fork::is_our_process() && !broken!("vfork-check") {
+                fork::note_a_stranger();
                 return false;
             }
             self.tid.store(sys::gettid(), Relaxed);

@@ -39,8 +39,9 @@ fn start() {
         fork::start();
         ipi::start();
         exit_hook::start();
-        exit::start();
         configure();
+        // After what prints the counters has hooked in there: the last comes first.
+        exit::start();
         STATE.store(STARTED, Release);
     }
     while STATE.load(Acquire) != STARTED {

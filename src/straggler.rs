@@ -161,7 +161,7 @@ impl Flavour {
                         continue;
                     }
                 }
-                mark::PARKED => {
+                parked if mark::is_parked(parked) => {
                     self.withdraw(entry, tag);
                     roster.remove_at(index);
                     continue;

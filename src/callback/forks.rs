@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use super::{Callbacks, Progress, Shard};
 use crate::flavour::Flavour;
 use crate::reader::role;
-use crate::sys;
+use crate::{fork, sys};
 
 /// How long a fork waits for a callback to return.
 pub const HOLD_NS: u64 = 100_000_000;
@@ -61,7 +61,7 @@ impl Callbacks {
             }
             sys::sleep_ns(20_000);
         };
-        self.holders.fetch_sub(1, SeqCst);
+        fork::count_down(&self.holders);
         if held {
             flavour.reader().role.fetch_or(role::FORKS, Relaxed);
         }
@@ -97,6 +97,10 @@ impl Callbacks {
             return;
         }
         self.worker.reset();
+        // A round that does not go on here had taken it.
+        if role & role::ROUND == 0 && !broken!("poll-round") {
+            self.poll.fetch_max(self.polling.swap(0, SeqCst), SeqCst);
+        }
         // In this order: a handler that queues one now finds no worker, and says so itself.
         self.unattended.store(false, SeqCst);
         let (queued, done) = self.counts();

@@ -118,6 +118,8 @@ pub struct Callbacks {
     unattended: AtomicBool,
     /// Somebody asked for a grace period without waiting for it; 2: an expedited one.
     poll: AtomicU32,
+    /// What a round has taken from there, until it ends.
+    polling: AtomicU32,
     /// The worker.
     pub worker: Worker,
 }
@@ -145,6 +147,7 @@ impl Callbacks {
             sleepers: AtomicU32::new(0),
             unattended: AtomicBool::new(false),
             poll: AtomicU32::new(0),
+            polling: AtomicU32::new(0),
             worker: Worker::new(),
         }
     }

@@ -8,6 +8,7 @@ use super::forks::HOLD_NS;
 use super::{Callbacks, Function, Head, MOST_OFFSET, SHARDS};
 use crate::bug;
 use crate::event;
+use crate::exit_hook;
 use crate::flavour::Flavour;
 use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::holdout;
@@ -43,6 +44,18 @@ impl Callbacks {
         any
     }
 
+    /// Takes what was asked for without waiting. Noted first: a fork in between shall find it in one
+    /// of the two places. By the runner.
+    fn take_poll(&self) -> u32 {
+        loop {
+            let poll = self.poll.load(SeqCst);
+            self.polling.store(poll, SeqCst);
+            if self.poll.compare_exchange(poll, 0, SeqCst, Relaxed).is_ok() {
+                return poll;
+            }
+        }
+    }
+
     /// Calls what was collected. By the runner.
     fn run(&self, flavour: &Flavour) {
         let role = &flavour.reader().role;
@@ -52,6 +65,8 @@ impl Callbacks {
             fork::check();
         }
         let mut called = 0;
+        // Whose callback ends the thread shall hear of it.
+        exit_hook::arm_without_allocating();
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
         for (index, progress) in self.progress.iter().enumerate() {
@@ -86,6 +101,20 @@ impl Callbacks {
         role.fetch_and(!role::RUNS, Relaxed);
         self.lists.unlock();
         event::rcu_batch_end(flavour.name(), called);
+    }
+
+    /// How many were queued, of each shard.
+    fn queued(&self) -> [u64; SHARDS] {
+        core::array::from_fn(|index| self.shards[index].queued.load(SeqCst))
+    }
+
+    /// Whether so many of each shard have run.
+    fn have_run(&self, goals: &[u64; SHARDS]) -> bool {
+        let mut progress = self.progress.iter().zip(goals);
+        progress.all(|(progress, goal)| {
+            // DONE.
+            progress.done.load(Acquire).wrapping_sub(*goal) < 1 << 63
+        })
     }
 
     /// How many are about to be called. By the runner.
@@ -136,7 +165,7 @@ impl Flavour {
         callbacks.runner.lock();
         let role = &self.reader().role;
         role.fetch_or(role::ROUND, Relaxed);
-        let poll = callbacks.poll.swap(0, SeqCst);
+        let poll = callbacks.take_poll();
         let too_early = if broken!("callback-cookie") { self.state() } else { 0 };
         widen!("callback-cookie", 300);
         let any = callbacks.collect();
@@ -150,6 +179,7 @@ impl Flavour {
             }
             callbacks.run(self);
         }
+        callbacks.polling.store(0, SeqCst);
         role.fetch_and(!role::ROUND, Relaxed);
         callbacks.runner.unlock();
         callbacks.rounds.fetch_add(1, SeqCst);
@@ -178,18 +208,16 @@ impl Flavour {
         };
         // Before the goals are set: a probe that forks has other ones in its child.
         tell(c"Begin");
-        let goals: [u64; SHARDS] =
-            core::array::from_fn(|index| callbacks.shards[index].queued.load(SeqCst));
-        let have_run = || {
-            let mut progress = callbacks.progress.iter().zip(&goals);
-            progress.all(|(progress, goal)| {
-                // DONE.
-                progress.done.load(Acquire).wrapping_sub(*goal) < 1 << 63
-            })
-        };
+        let mut process = fork::process();
+        let mut goals = callbacks.queued();
         while !broken!("callback-barrier") {
+            // A callback that was called below may have forked, and the child counts anew.
+            if process != fork::process() && !broken!("barrier-goals") {
+                process = fork::process();
+                goals = callbacks.queued();
+            }
             let seen = callbacks.rounds.load(SeqCst);
-            if have_run() {
+            if callbacks.have_run(&goals) {
                 break;
             }
             holdout::warn_if_sleepless();

@@ -15,14 +15,15 @@ mod site;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::ptr;
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, Release, SeqCst},
 };
 
 use crate::bug;
 use crate::callback;
 use crate::event;
 use crate::flavour::{Flavour, NOTRACE, TRACE};
+use crate::fork;
 use crate::grace_period::Urgency;
 use crate::reader::this_thread;
 use crate::sys::futex::Lock;
@@ -84,7 +85,7 @@ const NOBODY: usize = 0;
 /// Added to an address, which is even.
 const FORK: usize = 1;
 /// How many forks want it: they come first.
-static FORKS: AtomicUsize = AtomicUsize::new(0);
+static FORKS: AtomicU32 = AtomicU32::new(0);
 /// A fork waits for others so long, and they for it.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// The modules that are loaded. Under the lock.
@@ -97,8 +98,11 @@ static TRACEPOINTS: AtomicU64 = AtomicU64::new(0);
 static PATCHED: AtomicU64 = AtomicU64::new(0);
 static LOADED: AtomicU64 = AtomicU64::new(0);
 
-/// The lock, for a scope.
-struct Held(());
+/// How many modules have gone. Under the lock.
+static GONE: AtomicU64 = AtomicU64::new(0);
+
+/// The lock, for a scope. False: of a scope within another one's.
+struct Held(bool);
 
 impl Held {
     fn new() -> Self {
@@ -118,17 +122,27 @@ impl Held {
         }
         LOCK.lock();
         HOLDER.store(this_thread(), Relaxed);
-        let held = Held(());
+        let held = Held(true);
         if TORN.swap(false, Relaxed) && !broken!("probe-mend") {
             mend(&held);
         }
         held
+    }
+
+    /// For a module that goes: a function that runs under the lock may have called exit(), and so this.
+    fn to_go() -> Self {
+        if HOLDER.load(Relaxed) == this_thread() && !broken!("exit-going") {
+            Held(false)
+        } else {
+            Held::new()
+        }
     }
 }
 
 /// Completes what a thread was at that this child of a fork does not have: sites that are not on their
 /// tracepoint's list, switched by half, pages of code left writable.
 fn mend(held: &Held) {
+    each_module(held, |module| module.listed.store(1, Relaxed));
     each_module(held, |module| site::unlist(held, module.sites, module.sites_end));
     // SAFETY: listed modules are what the header made, and still loaded.
     each_module(held, |module| unsafe { site::adopt(module.sites, module.sites_end) });
@@ -141,6 +155,9 @@ fn mend(held: &Held) {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if !self.0 {
+            return;
+        }
         HOLDER.store(NOBODY, Relaxed);
         LOCK.unlock();
     }
@@ -183,7 +200,13 @@ impl Tracepoint {
 
     /// Registers a probe: 0 or a negated errno.
     fn register(&self, probe: Probe) -> c_int {
-        let _held = Held::new();
+        let answer = self.register_under(&Held::new(), probe);
+        // Not under the lock: it may create a thread, which may want the loader's.
+        callback::at_safe_point();
+        answer
+    }
+
+    fn register_under(&self, _held: &Held, probe: Probe) -> c_int {
         let first = !self.is_enabled();
         if let (true, Some(regfunc)) = (first, self.regfunc) {
             // SAFETY: the module's own function, for this.
@@ -214,7 +237,12 @@ impl Tracepoint {
 
     /// Unregisters it: 0 or a negated errno.
     fn unregister(&self, func: usize, data: *mut c_void) -> c_int {
-        let _held = Held::new();
+        let answer = self.unregister_under(&Held::new(), func, data);
+        callback::at_safe_point();
+        answer
+    }
+
+    fn unregister_under(&self, _held: &Held, func: usize, data: *mut c_void) -> c_int {
         if probes::remove(self, func, data).is_err() {
             return -libc::ENOENT;
         }
@@ -248,12 +276,14 @@ unsafe fn coming(module: &'static Module) {
     // The list itself is asked: a fork may have come between the two.
     let mut is_listed = false;
     each_module(&held, |other| is_listed |= ptr::eq(other, module));
-    module.listed.store(1, Relaxed);
     if is_listed {
+        module.listed.store(1, Relaxed);
         return;
     }
     module.next.store(MODULES.load(Relaxed), Relaxed);
-    MODULES.store(ptr::from_ref(module).cast_mut(), Relaxed);
+    // The list first: in a child of a fork in between, `mend` marks who is on it.
+    MODULES.store(ptr::from_ref(module).cast_mut(), Release);
+    module.listed.store(1, Release);
     // SAFETY: the caller's; the linker's symbols for the two ends of a section.
     unsafe { site::adopt(module.sites, module.sites_end) };
     let (patched, loaded) = site::count(&held, module.sites, module.sites_end);
@@ -266,7 +296,7 @@ unsafe fn coming(module: &'static Module) {
 
 /// Takes it off, before it is unloaded.
 fn going(module: &'static Module) {
-    let held = Held::new();
+    let held = Held::to_go();
     if module.listed.swap(0, Relaxed) == 0 {
         return;
     }
@@ -279,17 +309,22 @@ fn going(module: &'static Module) {
         }
         link = &other.next;
     }
+    GONE.fetch_add(1, Relaxed);
     if !broken!("module-going") {
         site::forget(&held, module.sites, module.sites_end);
     }
 }
 
-/// Calls `visit` for each module that is loaded.
+/// Calls `visit` for each module that is loaded, unless one goes there: that ends the walk.
 fn each_module(_held: &Held, mut visit: impl FnMut(&'static Module)) {
+    let gone = GONE.load(Relaxed);
     let mut module = MODULES.load(Relaxed);
     // SAFETY: as in `going`.
     while let Some(this) = unsafe { module.as_ref() } {
         visit(this);
+        if GONE.load(Relaxed) != gone {
+            return;
+        }
         module = this.next.load(Relaxed);
     }
 }
@@ -302,8 +337,9 @@ fn each_tracepoint(held: &Held, mut visit: impl FnMut(&'static Tracepoint)) {
 
 impl Module {
     fn each_tracepoint(&self, mut visit: impl FnMut(&'static Tracepoint)) {
-        let mut place = self.tracepoints;
-        while place < self.tracepoints_end {
+        let gone = GONE.load(Relaxed);
+        let (mut place, end) = (self.tracepoints, self.tracepoints_end);
+        while place < end && GONE.load(Relaxed) == gone {
             // SAFETY: between the ends of the section, which holds such pointers; the linker may
             // leave gaps of zeros.
             if let Some(tracepoint) = unsafe { (*place).as_ref() } {
@@ -365,13 +401,13 @@ pub fn hold() {
         if HOLDER.load(Relaxed) & !FORK == this_thread()
             || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
         {
-            FORKS.fetch_sub(1, SeqCst);
+            fork::count_down(&FORKS);
             return;
         }
         sys::sleep_ns(20_000);
     }
     HOLDER.store(this_thread() | FORK, Relaxed);
-    FORKS.fetch_sub(1, SeqCst);
+    fork::count_down(&FORKS);
 }
 
 /// After it, in the parent.

@@ -13,7 +13,7 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
-use crate::callback::{self, Head};
+use crate::callback::Head;
 
 use super::Tracepoint;
 
@@ -214,7 +214,6 @@ fn publish(tracepoint: &Tracepoint, new: *mut Func) {
         }
         tracepoint.flavour().call(front, 1);
     }
-    callback::at_safe_point();
 }
 
 const _: () = assert!(size_of::<Front>() == 16 && size_of::<Func>() == 24);

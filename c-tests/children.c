@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Children of forks that come where another fork waits, or where a callback runs: what they have of the parent's
+ * callbacks is whole, counted, and called. */
+#include "test.h"
+
+#include <dlfcn.h>
+#include <rcu_notrace/tracepoint.h>
+#include <sys/time.h>
+
+/* ---- threads that may be refused --------------------------------------------------------------- */
+
+static atomic_bool refuses_threads;
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+    if (refuses_threads)
+        return EAGAIN;
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    return real(thread, attributes, run, argument);
+}
+
+static void nothing(struct rcu_head *head)
+{
+    (void)head;
+}
+
+/* ---- a fork in a handler, above one that waits ------------------------------------------------- */
+
+static pid_t inner = -1;
+static atomic_bool begun;
+
+static void fork_above(int signal)
+{
+    (void)signal;
+    inner = fork();
+}
+
+static void run_for_long(struct rcu_head *head)
+{
+    (void)head;
+    begun = true;
+    sleep_ms(600);
+}
+
+static void look_for_long(struct tracepoint *tracepoint, void *unused)
+{
+    (void)tracepoint, (void)unused;
+    if (!begun) {
+        begun = true;
+        sleep_ms(600);
+    }
+}
+
+static void *lists_tracepoints(void *unused)
+{
+    for_each_tracepoint(look_for_long, NULL);
+    return unused;
+}
+
+/* A fork that is taken for one that waits still: callbacks and tracepoints let it go first, for a while each time. */
+static void expect_nobody_waits(void)
+{
+    static struct rcu_head heads[20];
+    struct rcu_notrace_tracepoint_stats tracepoints;
+    uint64_t begin = now_ns();
+
+    for (int i = 0; i < 20; i++)
+        call_rcu(&heads[i], nothing);
+    rcu_barrier();
+    rcu_notrace_get_tracepoint_stats(&tracepoints, sizeof(tracepoints));
+    if (now_ns() - begin > 900000000)
+        fail("20 callbacks and a look at tracepoints took %llu ms", (unsigned long long)(now_ns() - begin) / 1000000);
+}
+
+static void fork_waits_and_a_handler_forks(void (*hold_up)(void))
+{
+    const struct sigaction action = {.sa_handler = fork_above, .sa_flags = SA_RESTART};
+    const struct itimerval soon = {.it_value = {.tv_usec = 30000}};
+    int status = 0;
+    pid_t outer;
+
+    sigaction(SIGALRM, &action, NULL);
+    expect_nobody_waits();
+    hold_up();
+    while (!begun)
+        sleep_ms(1);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    /* It waits in its handler; the signal comes then. */
+    outer = fork();
+    if (outer == 0) {
+        signal(SIGALRM, SIG_DFL);
+        alarm(20);
+        expect_nobody_waits();
+        _exit(inner == 0 ? PASS : SKIP);
+    }
+    CHECK(waitpid(outer, &status, 0) == outer);
+    if (inner == 0) {
+        /* This is the handler's child, in which the first fork has gone on. */
+        expect_nobody_waits();
+        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : FAIL);
+    }
+    if (inner < 0)
+        fail("no signal came while a fork waited");
+    CHECK(waitpid(inner, &status, 0) == inner);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == PASS);
+}
+
+static void queue_one_that_takes_long(void)
+{
+    static struct rcu_head head;
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    call_rcu(&head, run_for_long);
+}
+
+static void start_a_long_list(void)
+{
+    start(lists_tracepoints, NULL);
+}
+
+static void a_fork_above_one_that_waits_for_a_callback_is_not_waited_for_in_children(void)
+{
+    fork_waits_and_a_handler_forks(queue_one_that_takes_long);
+}
+
+static void a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waited_for_in_children(void)
+{
+    fork_waits_and_a_handler_forks(start_a_long_list);
+}
+
+/* ---- a barrier that runs the callback that forks ----------------------------------------------- */
+
+enum { QUEUERS = 8, EACH = 300000 };
+
+static struct rcu_head *heads[QUEUERS];
+static atomic_bool stop;
+static pid_t forked;
+
+static void *queue_all_the_time(void *number)
+{
+    struct rcu_head *mine = heads[(uintptr_t)number];
+
+    for (int i = 0; i < EACH && !stop; i++) {
+        call_rcu(&mine[i], nothing);
+        for (int pauses = 0; pauses < 20; pauses++)
+            __asm__ volatile("pause");
+    }
+    return NULL;
+}
+
+static void fork_here(struct rcu_head *head)
+{
+    (void)head;
+    forked = fork();
+    if (!forked)
+        alarm(5);
+}
+
+/* What another thread had counted and not yet queued is not the child's. */
+static void a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has(void)
+{
+    enum { ROUNDS = 25 };
+    static struct rcu_head forking;
+    pthread_t queuers[QUEUERS];
+    int status;
+
+    for (int i = 0; i < QUEUERS; i++)
+        CHECK((heads[i] = calloc(EACH, sizeof(struct rcu_head))));
+    for (int round = 0; round < ROUNDS; round++) {
+        stop = refuses_threads = false;
+        for (uintptr_t i = 0; i < QUEUERS; i++)
+            queuers[i] = start(queue_all_the_time, (void *)i);
+        refuses_threads = true;
+        sleep_ms(3);
+        call_rcu(&forking, fork_here);
+        rcu_barrier();
+        if (!forked)
+            _exit(PASS);
+        stop = true;
+        for (int i = 0; i < QUEUERS; i++)
+            pthread_join(queuers[i], NULL);
+        CHECK(waitpid(forked, &status, 0) == forked);
+        if (WIFSIGNALED(status))
+            fail("child %d never came out of rcu_barrier(): signal %d", round, WTERMSIG(status));
+        rcu_barrier();
+    }
+    printf("    %d children, %llu callbacks\n", ROUNDS, (unsigned long long)stats().callbacks_run);
+}
+
+int main(int argc, char **argv)
+{
+#define SAYS(name, says) {#name, name, 0, says}
+    static const struct scenario list[] = {
+        SCENARIO(a_fork_above_one_that_waits_for_a_callback_is_not_waited_for_in_children),
+        SCENARIO(a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waited_for_in_children),
+        SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
+             "no thread to run callbacks; rcu_barrier() runs them"),
+    };
+
+    return RUN_SCENARIOS("children", list, argc, argv);
+}
