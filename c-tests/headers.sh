@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
-# Each public header compiles alone, in each language version, by each compiler that is here; programs
-# with tracepoints link and run.
+# Each public header compiles alone, in each language version, by each compiler that is here; programs of
+# its macros (those in headers/ and one in here) link and run, and what they should refuse is refused.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -122,6 +122,8 @@ int main(void)
     in_both(0);
     in_both_too(7);
 #endif
+    if (!rcu_notrace_find_tracepoint("two") || !rcu_notrace_find_tracepoint("faults"))
+        return 3;
     if (unregister_trace_two(probe, &seven) || unregister_trace_none(of_none, &nones))
         return 2;
     tracepoint_synchronize_unregister();
@@ -130,17 +132,76 @@ int main(void)
 }
 C
 
-use() { # compiler, language, standard, flags
-    local compiler=$1 language=$2 standard=$3
-    shift 3
+program() { # what it is, sources, compiler, language, standard, flags
+    local what=$1 sources=$2 compiler=$3 language=$4 standard=$5
+    shift 5
     if "$compiler" "-std=$standard" -x "$language" -Wall -Wextra -Wpedantic -Werror "$@" -Iinclude \
-        "$mock/use.c" "$mock/define.c" -x none -o "$mock/program" $linked && timeout 10 "$mock/program"; then
+        $sources -x none -o "$mock/program" $linked && timeout 10 "$mock/program"; then
         passed=$((passed + 1))
     else
-        echo "not ok headers: a program with tracepoints by $compiler -std=$standard $*"
+        echo "not ok headers: $what by $compiler -std=$standard $*"
         failed=$((failed + 1))
     fi
 }
+
+use() { # compiler, language, standard, flags
+    program "a program with tracepoints" "$mock/use.c $mock/define.c" "$@"
+    program "probes of RCU's own tracepoints" c-tests/headers/own_tracepoints.c "$@"
+}
+
+mistaken() { # statement, compiler, language, standard
+    "$2" "-std=$4" -x "$3" -Wall -Wextra -Wpedantic -Werror -Iinclude "-DMISTAKE=$1" -c -o /dev/null \
+        c-tests/headers/mistakes.c 2>"$mock/said"
+}
+
+refused() { # statement, compiler, language, standard
+    if mistaken "$@"; then
+        echo "not ok headers: $1 is not refused by $2 -std=$4"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + 1))
+    fi
+}
+
+pointers() { # compiler, language, standard
+    local what="what is published is converted as by an assignment," source=c-tests/headers/pointers.c
+    linked="-L build -lrcu_notrace -Wl,-rpath,$PWD/build"
+    program "$what" $source "$@" -O0
+    program "$what" $source "$@" -O2 -Wshadow
+    if [ ${#later[@]} -gt 0 ]; then program "$what" $source "$@" -DWITH_URCU; fi
+    if ! mistaken "rcu_assign_pointer(shared, NULL)" "$@"; then
+        cat "$mock/said"
+        echo "not ok headers: what is no mistake is refused by $1 -std=$3"
+        failed=$((failed + 1))
+    fi
+    for value in other unchanging integer 'other->number'; do
+        refused "rcu_assign_pointer(shared, $value)" "$@"
+        refused "(void)rcu_xchg_pointer(&shared, $value)" "$@"
+        refused "(void)rcu_cmpxchg_pointer(&shared, NULL, $value)" "$@"
+        refused "(void)rcu_cmpxchg_pointer(&shared, $value, NULL)" "$@"
+    done
+}
+
+# A tracepoint that is defined by a member of an archive which nothing but its use asks for.
+archived() { # archiver, linker, compiler, language, standard, flags
+    local archiver=$1 linker=$2 compiler=$3 language=$4 standard=$5
+    shift 5
+    rm -f "$mock/member.o" "$mock/archive.a"
+    "$compiler" "-std=$standard" -x "$language" "$@" -Iinclude -c -o "$mock/member.o" c-tests/headers/archive_member.c &&
+        "$archiver" rcs "$mock/archive.a" "$mock/member.o"
+    linked="$linker $mock/archive.a -L build -lrcu_notrace -Wl,-rpath,$PWD/build"
+    program "a tracepoint in an archive" c-tests/headers/archive_use.c "$compiler" "$language" "$standard" "$@"
+    program "a tracepoint in an archive that is only asked whether it is enabled" c-tests/headers/archive_use.c \
+        "$compiler" "$language" "$standard" "$@" -DASKS_ONLY -Wl,-u,__tracepoint_in_an_archive
+}
+
+# The linker that collects tables to which only their bounds refer. Rust's toolchain has one.
+lld=$(command -v ld.lld || printf '%s\n' "$(rustc --print sysroot)"/lib/rustlib/*/bin/gcc-ld/ld.lld | head -n 1)
+if [ ! -x "$lld" ]; then
+    echo "ok headers: SKIP, --gc-sections by ld.lld, which is missing (apt-get install lld)"
+    skipped=$((skipped + 1))
+    lld=
+fi
 
 uses() { # compiler, language, standard
     linked="-L build -lrcu_notrace -Wl,-rpath,$PWD/build"
@@ -148,21 +209,41 @@ uses() { # compiler, language, standard
     use "$@" -O2
     use "$@" -O2 -fno-pic -no-pie
     use "$@" -O2 -DRCU_NOTRACE_NO_JUMP_LABELS
+    use "$@" -O2 -DRCU_NOTRACE_NO_JUMP_LABELS -fno-pic -no-pie
     use "$@" -O2 -flto=auto
     use "$@" -O2 -ffunction-sections -Wl,--gc-sections
+    if [ "$lld" ]; then
+        use "$@" -O2 -ffunction-sections -fdata-sections -B "${lld%/*}" -fuse-ld=lld -Wl,--gc-sections
+    fi
+    # By a compiler that does not know the attribute: without a warning.
+    use "$@" -O2 -Dretain=unheard_of
     linked=build/librcu_notrace.a
     use "$@" -O2 -DRCU_NOTRACE_STATIC -pthread
     linked="-L build/portable -lrcu_notrace -Wl,-rpath,$PWD/build/portable"
     use "$@" -O2 -DRCU_NOTRACE_PORTABLE
+    archived ar "" "$@" -O2
+    case $1 in
+    g*) archived gcc-ar "" "$@" -O2 -flto=auto ;;
+    *) if [ "$lld" ]; then archived ar "-B ${lld%/*} -fuse-ld=lld" "$@" -O2 -flto; fi ;;
+    esac
+    if [ "$2" = c++ ]; then
+        linked="-L build -lrcu_notrace -Wl,-rpath,$PWD/build"
+        program "tracepoints in namespaces" c-tests/headers/namespaces.cc "$@" -O2
+        program "tracepoints in namespaces" c-tests/headers/namespaces.cc "$@" -DRCU_NOTRACE_NO_JUMP_LABELS
+    fi
 }
 
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
     if command -v "$c" >/dev/null; then
         for standard in gnu99 c11; do uses "$c" c $standard; done
+        for standard in c99 c11 gnu17; do pointers "$c" c $standard; done
     fi
     if command -v "$cxx" >/dev/null; then
-        for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
+        for standard in c++11 c++20; do
+            uses "$cxx" c++ $standard
+            pointers "$cxx" c++ $standard
+        done
     fi
     for header in $headers; do
         if command -v "$c" >/dev/null; then

@@ -202,6 +202,8 @@ RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
 
 /* ---- the read side -------------------------------------------------------------------------- */
 
+/* Its assembly is in AT&T's syntax: -masm=intel does not assemble it (RCU_NOTRACE_NO_INLINE has none here). */
+
 #if defined(RCU_NOTRACE_TSAN)
 /* Not inlined, and beside each what ThreadSanitizer is told. */
 RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_notrace, (void))
@@ -570,9 +572,13 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * rcu_cmpxchg_pointer(&p, old, v) - the same if old is there; return what was there.
  *
  * p is an lvalue, &p its address, as in the kernel (the first three) and in liburcu (the others).
+ * v and old are converted to p's type as by an assignment, with its diagnostics: in C++ from a derived class to
+ * whichever of its bases. Each argument is evaluated once. rcu_assign_pointer() has no value.
  * Context: any. The functions rcu_notrace_dereference, _assign, _xchg and _cmpxchg do the same for
  * other languages; each takes the pointer's address.
  */
+/* The type of *p, without volatile. The builtins themselves store any pointer's bits, of whatever type. */
+#define RCU_NOTRACE_VALUE(p) __typeof__(__atomic_load_n((p), __ATOMIC_RELAXED))
 #ifndef rcu_dereference
 #define rcu_dereference(p) __atomic_load_n(&(p), __ATOMIC_CONSUME)
 #endif
@@ -580,16 +586,25 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
 #define rcu_access_pointer(p) __atomic_load_n(&(p), __ATOMIC_RELAXED)
 #endif
 #ifndef rcu_assign_pointer
-#define rcu_assign_pointer(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)
+#define rcu_assign_pointer(p, v) \
+    __extension__({ \
+        RCU_NOTRACE_VALUE(&(p)) rcu_notrace_assigned = (v); \
+        __atomic_store_n(&(p), rcu_notrace_assigned, __ATOMIC_RELEASE); \
+    })
 #endif
 #ifndef rcu_xchg_pointer
-#define rcu_xchg_pointer(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+#define rcu_xchg_pointer(p, v) \
+    __extension__({ \
+        RCU_NOTRACE_VALUE(p) rcu_notrace_fresh = (v); \
+        __atomic_exchange_n((p), rcu_notrace_fresh, __ATOMIC_ACQ_REL); \
+    })
 #endif
 #ifndef rcu_cmpxchg_pointer
 #define rcu_cmpxchg_pointer(p, old, v) \
     __extension__({ \
-        __typeof__(*(p)) rcu_notrace_was = (old); \
-        (void)__atomic_compare_exchange_n((p), &rcu_notrace_was, (v), 0, __ATOMIC_ACQ_REL, \
+        RCU_NOTRACE_VALUE(p) rcu_notrace_was = (old); \
+        RCU_NOTRACE_VALUE(p) rcu_notrace_wanted = (v); \
+        (void)__atomic_compare_exchange_n((p), &rcu_notrace_was, rcu_notrace_wanted, 0, __ATOMIC_ACQ_REL, \
                                           __ATOMIC_ACQUIRE); \
         rcu_notrace_was; \
     })

@@ -56,7 +56,7 @@
     { \
         RCU_NOTRACE_ENABLED(name); \
     } \
-    struct tracepoint
+    RCU_NOTRACE_UNTIL_SEMICOLON
 
 /*
  * As in the kernel's trace/events/rcu.h, where that has them, without the parameters that have no meaning here.

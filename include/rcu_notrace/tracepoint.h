@@ -28,11 +28,14 @@
  * SYNC_CORE command refused, the module was loaded while other threads ran, the library's own for callbacks
  * among them; RCU_NOTRACE_KEYS=load in the environment), it is a compare with memory and a predicted branch.
  * rcu_notrace_get_tracepoint_stats() tells. Other machines than x86-64, and RCU_NOTRACE_NO_JUMP_LABELS: a load of
- * the array's address, a test and a branch.
+ * the tracepoint's address, one of its array's, a test and a branch.
+ *
+ * With gcc's -flto, whose linker does not look into assembly: a tracepoint that a member of an archive defines, and that
+ * is mentioned by nothing but trace_NAME_enabled(), is undefined without -Wl,-u,__tracepoint_NAME.
  *
  * Probes run in a read-side section of this library, the highest priority first, those of one priority in
  * the order of their registration. A probe that comes to the tracepoint that it is called by recurses; what it needs
- * against that is its own affair, apart from the library's own tracepoints (rcu_notrace/events.h).
+ * against that is its own affair, apart from the library's own tracepoints (rcu_notrace/rcu.h).
  *
  *                                            signal   under locks   allocates  blocks
  *                                            handler
@@ -202,9 +205,6 @@ RCU_NOTRACE_TSAN_FUNCTION void (*rcu_notrace_tsan_func(struct tracepoint_func *p
  *
  * The table's entry shares the fate of its function (the section flag `?`): of an inline C++ function that
  * several files have, the linker drops all but one, with their entries.
- *
- * A pointer to the tracepoint lies in writable data, where the dynamic linker fills it in: so code
- * that is not position-independent takes no copy of another module's tracepoint.
  */
 #if defined(__x86_64__) && !defined(RCU_NOTRACE_NO_JUMP_LABELS)
 #define RCU_NOTRACE_ENABLED(name) \
@@ -226,24 +226,23 @@ RCU_NOTRACE_TSAN_FUNCTION void (*rcu_notrace_tsan_func(struct tracepoint_func *p
     enabled: \
     RCU_NOTRACE_COLD; \
     return 1
-#define RCU_NOTRACE_TRACEPOINT(name) \
-    struct tracepoint *tracepoint; \
-    __asm__("movq 1f(%%rip), %0\n\t" \
-            ".pushsection .data.rel.rcu_notrace, \"aw?\"\n\t" \
-            ".balign 8\n" \
-            "1:\t.quad __tracepoint_" #name "\n\t" \
-            ".popsection" \
-            : "=r"(tracepoint)); \
-    return tracepoint
 #else
 #define RCU_NOTRACE_ENABLED(name) \
     return __builtin_expect( \
-        __atomic_load_n(&__tracepoint_##name.funcs, __ATOMIC_RELAXED) != NULL, 0)
-#define RCU_NOTRACE_TRACEPOINT(name) return &__tracepoint_##name
+        __atomic_load_n(&rcu_notrace_tracepoint_##name()->funcs, __ATOMIC_RELAXED) != NULL, 0)
 #endif
 #ifndef RCU_NOTRACE_COLD
 #define RCU_NOTRACE_COLD
 #endif
+
+/*
+ * The tracepoint's address: a load from writable data, where the dynamic linker fills it in. Were it in the
+ * code, an executable would get a copy of another module's tracepoint (R_X86_64_COPY, R_AARCH64_COPY): probes would
+ * be registered there, and the module look for them in its own. volatile, or the compiler puts it there.
+ */
+#define RCU_NOTRACE_TRACEPOINT(name) \
+    static struct tracepoint *volatile tracepoint = &__tracepoint_##name; \
+    return tracepoint
 
 /* ---- by any tracepoint's address ------------------------------------------------------------- */
 
@@ -329,9 +328,12 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
 }
 #define RCU_NOTRACE_BEGIN_C extern "C" {
 #define RCU_NOTRACE_END_C }
+/* What the semicolon behind a macro ends. In a namespace `struct tracepoint;` would be a new class. */
+#define RCU_NOTRACE_UNTIL_SEMICOLON static_assert(true, "")
 #else
 #define RCU_NOTRACE_BEGIN_C
 #define RCU_NOTRACE_END_C
+#define RCU_NOTRACE_UNTIL_SEMICOLON struct tracepoint
 #endif
 
 /* ---- declaring ------------------------------------------------------------------------------- */
@@ -392,7 +394,7 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
         if (trace_##name##_enabled()) \
             __do_trace_##name(args); \
     } \
-    struct tracepoint
+    RCU_NOTRACE_UNTIL_SEMICOLON
 
 /* The half of those who register probes. */
 #define RCU_NOTRACE_DECLARE_PROBES(name, may_fault, data_proto) \
@@ -428,6 +430,7 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
 /*
  * DEFINE_TRACE(name, TP_PROTO(...), TP_ARGS(...)) - the tracepoint itself, in one file of one module that
  *     has seen its declaration. Private to its module if that is compiled with -fvisibility=hidden.
+ *     In C++ in the namespace of the declaration; the name is one for all namespaces.
  * DEFINE_TRACE_FN(name, regfunc, unregfunc, TP_PROTO(...), TP_ARGS(...)) - the same, and regfunc() is
  *     called before the first probe is registered (an errno, negated, refuses it), unregfunc()
  *     after the last one is gone. Both under the lock of registration.
@@ -437,16 +440,20 @@ void rcu_notrace_get_tracepoint_stats(struct rcu_notrace_tracepoint_stats *stats
 #define DEFINE_TRACE(name, proto, args) \
     DEFINE_TRACE_FN(name, NULL, NULL, RCU_NOTRACE_PARAMS(proto), RCU_NOTRACE_PARAMS(args))
 #define DEFINE_TRACE_NOARGS(name) DEFINE_TRACE_FN(name, NULL, NULL, void, )
+/* `retain`: to linkers with -z start-stop-gc, as ld.lld has by default, what only the bounds of its table refer to is
+ * garbage. Compilers that do not have it are not to warn; -Wl,-z,nostart-stop-gc does the same there. */
 #define DEFINE_TRACE_FN(name, reg, unreg, proto, args) \
     RCU_NOTRACE_BEGIN_C __attribute__((used)) struct tracepoint __tracepoint_##name = { \
         #name, RCU_NOTRACE_TEXT(proto), NULL, NULL, reg, unreg, rcu_notrace_flags_##name, 0, \
     }; \
+    _Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wattributes\"") \
     static struct tracepoint *rcu_notrace_definition_##name \
-        __attribute__((used, section("__rcu_notrace_tracepoints"))) = &__tracepoint_##name; \
-    RCU_NOTRACE_END_C struct tracepoint
+        __attribute__((used, retain, section("__rcu_notrace_tracepoints"))) = &__tracepoint_##name; \
+    _Pragma("GCC diagnostic pop") \
+    RCU_NOTRACE_END_C RCU_NOTRACE_UNTIL_SEMICOLON
 #define EXPORT_TRACEPOINT_SYMBOL(name) \
     RCU_NOTRACE_BEGIN_C extern struct tracepoint __tracepoint_##name \
         __attribute__((visibility("default"))); \
-    RCU_NOTRACE_END_C struct tracepoint
+    RCU_NOTRACE_END_C RCU_NOTRACE_UNTIL_SEMICOLON
 
 #endif /* RCU_NOTRACE_TRACEPOINT_H */

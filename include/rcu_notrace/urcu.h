@@ -50,7 +50,7 @@
 #undef rcu_xchg_pointer
 #undef rcu_cmpxchg_pointer
 #undef rcu_set_pointer
-#define rcu_set_pointer(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define rcu_set_pointer(p, v) rcu_assign_pointer(*(p), v)
 
 #include <rcu_notrace.h>
 
