@@ -54,8 +54,10 @@
  *   rcu_notrace_get_tracepoint_stats         no       no            no         the lock
  *
  * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
- * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint, dlopen and
- * dlclose of modules with tracepoints; the process ends with a message.
+ * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint (the process ends with
+ * a message); and nothing that takes the loader's lock (dlopen, dlclose, dlsym, dladdr), which another thread may have
+ * that loads a module with tracepoints, and waits for this one. exit() may be called there; fork() waits for such a
+ * function, for a second at most.
  *
  * A probe's code and data stay until it was unregistered and tracepoint_synchronize_unregister() has returned: so
  * before the module (shared object) that they lie in is unloaded. The same before the module of the tracepoint
