@@ -224,13 +224,13 @@ static bool ignores(const struct action *action, int signal)
     return action->handler == SIG_IGN || (action->handler == SIG_DFL && ignores_by_default(signal));
 }
 
-bool has_no_effect(void)
+/* Blocked in handlers of ours that call none of the program's: a handler of the program's that interrupted one would run with
+ * the IPI's signal blocked, and might leave by longjmp. Of faults the kernel would make the process's end. */
+static uint64_t all_but_faults(void)
 {
-    uint64_t mask = acquire();
-    bool ignored = ignores(&actions_of(sys_getpid())->of_ipi_signal, ipi_signal);
+    uint64_t faults = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGFPE) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGSYS);
 
-    release(mask);
-    return ignored;
+    return ~(faults | bit(SIGKILL) | bit(SIGSTOP));
 }
 
 /* ---- what arrives ------------------------------------------------------------------------------------------ */
@@ -274,8 +274,12 @@ static void on_stand_in(int signal, siginfo_t *info, void *context)
     if (action.handler == SIG_DFL)
         default_action(sent);
     errno = error;
-    if (action.handler == SIG_DFL || action.handler == SIG_IGN)
+    if (!is_handler(&action)) {
+        /* Another thread may have had a handler when this one's began, which may have been interrupted then. */
+        if (!(all_but_faults() & ~bit(ipi_signal) & ~mask))
+            let_pause_go_on(context);
         return;
+    }
     if (action.flags & SA_SIGINFO)
         action.handler_of_three(sent, info, context);
     else
@@ -317,10 +321,10 @@ static bool wants_ipis(const struct action *action)
            !~(action->mask | bit(SIGKILL) | bit(SIGSTOP) | 3ull << 31);
 }
 
-/* Told by the library of each of the IPI's signals, in its handler, during which the stand-in is blocked. */
-static void on_ipi_signal(int is_ipi, void *passed, void *context)
+/* What is not an IPI, or may be none. */
+static void send_on(int is_ipi, const void *passed, const void *context)
 {
-    siginfo_t info = *(siginfo_t *)passed;
+    siginfo_t info = *(const siginfo_t *)passed;
     bool of_a_thread = info.si_code == SI_TKILL, is_blocked;
     /* There was no room for what comes with an IPI. A real-time one is refused then. */
     bool is_bare = info.si_code == SI_USER && !info.si_pid && ipi_signal < 34;
@@ -330,7 +334,7 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
 
     if (is_ipi && !wants_ipis(action) && (of_a_thread ? info.si_pid == (pid_t)process : is_bare))
         return;
-    is_blocked = word_of(&((ucontext_t *)context)->uc_sigmask) & bit(stand_in);
+    is_blocked = mask_of_interrupted(context) & bit(stand_in);
     if (!is_blocked && ignores(action, ipi_signal))
         return;
     if (BROKEN == SENDING_ON)
@@ -350,13 +354,21 @@ static void on_ipi_signal(int is_ipi, void *passed, void *context)
     }
 }
 
+/* Told by the library of each of the IPI's signals, in its handler. What was sent on comes when that returns, or in the
+ * next wait of a pause(). */
+static void on_ipi_signal(int is_ipi, void *passed, void *context)
+{
+    send_on(is_ipi, passed, context);
+    let_pause_go_on(context);
+}
+
 /* ---- the kernel's side --------------------------------------------------------------------------------------- */
 
 static const unsigned long MIRRORED = SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT;
 
 /* Of the IPI's signal. In a system call that the program wants interrupted by its handler the IPI's signal has to
  * interrupt it, too; and what flags tell the kernel of that signal it shall know. */
-static struct kernel_action install_for_ipis(const struct actions *actions)
+static void install_for_ipis(const struct actions *actions)
 {
     const struct action *action = &actions->of_ipi_signal;
     struct kernel_action ours = of_library;
@@ -366,31 +378,43 @@ static struct kernel_action install_for_ipis(const struct actions *actions)
     ours.flags |= is_handler(action) ? action->flags & MIRRORED : SA_RESTART | (action->flags & MIRRORED);
     if (ipi_signal == SIGCHLD && action->handler == SIG_IGN)
         ours.flags |= SA_NOCLDWAIT;
-    ours.mask |= bit(stand_in);
+    ours.mask = all_but_faults();
     if (actions->images && action->handler == SIG_IGN)
         ours.handler = KERNELS(SIG_IGN);
     kernel_action(ipi_signal, &ours, NULL);
-    return ours;
+}
+
+/* What is pending is forgotten. */
+static void forget_stand_in(void)
+{
+    struct kernel_action ignoring = of_library;
+
+    ignoring.handler = KERNELS(SIG_IGN);
+    kernel_action(stand_in, &ignoring, NULL);
+}
+
+static void install_for_stand_in(const struct action *action)
+{
+    struct kernel_action ours = of_library;
+
+    ours.handler = on_stand_in;
+    ours.flags &= ~(unsigned long)(SA_ONSTACK | SA_RESTART | SA_NODEFER);
+    ours.flags |= SA_SIGINFO;
+    ours.flags |=
+        is_handler(action) ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
+    ours.mask = is_handler(action) ? for_kernel(action->mask) : all_but_faults() & ~bit(ipi_signal);
+    kernel_action(stand_in, &ours, NULL);
 }
 
 /* Gives the kernel the program's action. */
 static void install(const struct actions *actions)
 {
     const struct action *action = &actions->of_ipi_signal;
-    struct kernel_action ours = install_for_ipis(actions);
 
-    if (ignores(action, ipi_signal)) {
-        /* What is pending is forgotten. */
-        ours.handler = KERNELS(SIG_IGN);
-        kernel_action(stand_in, &ours, NULL);
-    }
-    ours.handler = on_stand_in;
-    ours.flags &= ~(unsigned long)(SA_ONSTACK | SA_RESTART | SA_NODEFER);
-    ours.flags |= SA_SIGINFO;
-    ours.flags |=
-        is_handler(action) ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
-    ours.mask = is_handler(action) ? for_kernel(action->mask) : 0;
-    kernel_action(stand_in, &ours, NULL);
+    install_for_ipis(actions);
+    if (ignores(action, ipi_signal))
+        forget_stand_in();
+    install_for_stand_in(action);
 }
 
 bool begin_image(void)
@@ -416,6 +440,25 @@ void end_image(void)
     if (actions->images)
         actions->images--;
     install_for_ipis(actions);
+    release(mask);
+}
+
+bool ignore_stand_in(void)
+{
+    uint64_t mask = acquire();
+    bool is_ignored = actions_of(sys_getpid())->of_stand_in.handler == SIG_IGN;
+
+    if (is_ignored)
+        forget_stand_in();
+    release(mask);
+    return is_ignored;
+}
+
+void handle_stand_in(void)
+{
+    uint64_t mask = acquire();
+
+    install_for_stand_in(&actions_of(sys_getpid())->of_ipi_signal);
     release(mask);
 }
 

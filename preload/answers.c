@@ -6,6 +6,7 @@
  *   answers [-i] SCENARIO...    -i: with grace periods all the time, 20 us between two
  *   answers -l                  lists the scenarios
  *   answers -r TEXT             says what this image has inherited
+ *   answers -f NUMBER           reads a signal from this file
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -29,12 +30,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -156,6 +159,22 @@ static void unblock(void)
     sigset_t set = only(it);
 
     MUST(!sigprocmask(SIG_UNBLOCK, &set, NULL));
+}
+
+/* What a program has no use for, and this library has. */
+static int stand_in(void)
+{
+    return it < 34 ? SIGSTKFLT : 64;
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    MUST(child > 0);
+    while (waitpid(child, &status, 0) < 0)
+        MUST(errno == EINTR);
+    return status;
 }
 
 static void sleep_ms(unsigned ms)
@@ -599,6 +618,79 @@ static void signal_files(void)
         got[0].ssi_code);
 }
 
+/* What other files hold is theirs, also where it looks like signals that a file told of. */
+static void files_that_look_like_signals(void)
+{
+    static const char *const kinds[] = {"file", "pipe", "socket", "end of a terminal"};
+    struct signalfd_siginfo there[3], got[3];
+    sigset_t set = only(it);
+    int fds[2], of_signals;
+
+    block();
+    of_signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    MUST(of_signals >= 0);
+    memset(there, 0, sizeof(there));
+    for (int i = 0; i < 3; i++)
+        there[i].ssi_signo = (uint32_t)stand_in();
+    there[1].ssi_errno = 0x52430000;
+    there[2].ssi_errno = 0x52440000;
+    for (int kind = 0; kind < 4; kind++) {
+        ssize_t result;
+
+        if (kind == 0) {
+            fds[0] = fds[1] = memfd_create("signals", MFD_CLOEXEC);
+        } else if (kind == 1) {
+            MUST(!pipe(fds));
+        } else if (kind == 2) {
+            MUST(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+        } else {
+            struct termios raw;
+
+            fds[1] = posix_openpt(O_RDWR | O_NOCTTY);
+            MUST(!grantpt(fds[1]) && !unlockpt(fds[1]));
+            fds[0] = open(ptsname(fds[1]), O_RDWR | O_NOCTTY);
+            MUST(!tcgetattr(fds[0], &raw));
+            cfmakeraw(&raw);
+            MUST(!tcsetattr(fds[0], TCSANOW, &raw));
+        }
+        MUST(write(fds[1], there, sizeof(there)) == sizeof(there));
+        if (kind == 0)
+            MUST(!lseek(fds[0], 0, SEEK_SET));
+        memset(got, 0, sizeof(got));
+        errno = ENOTTY;
+        do
+            result = read(fds[0], got, sizeof(got));
+        while (result < 0 && errno == EINTR);
+        say("%s: %d, %s, the same %d", kinds[kind], (int)result, strerror(errno), !memcmp(there, got, sizeof(got)));
+    }
+    MUST(!raise(it));
+    errno = ENOTTY;
+    MUST(read(of_signals, got, sizeof(got)) == sizeof(got[0]));
+    say("of signals: %d, %s", (int)got[0].ssi_signo == it, strerror(errno));
+}
+
+static void says_what_it_reads(int fd)
+{
+    struct signalfd_siginfo got;
+
+    memset(&got, 0, sizeof(got));
+    MUST(!raise(it));
+    MUST(read(fd, &got, sizeof(got)) == sizeof(got));
+    say("read: %d, errno %d, code %d, from us %d", (int)got.ssi_signo == it, got.ssi_errno, got.ssi_code,
+        (pid_t)got.ssi_pid == getpid());
+}
+
+/* A new image reads a file that it has not made. */
+static void inherited_signal_file(void)
+{
+    sigset_t set = only(it);
+    char number_of_file[16];
+
+    block();
+    snprintf(number_of_file, sizeof(number_of_file), "%d", signalfd(-1, &set, SFD_NONBLOCK));
+    execl(self, "answers", "-f", number_of_file, (char *)NULL);
+}
+
 /* Waits of all kinds, with a mask that lets the signal in. */
 static int wait_with(int way, const sigset_t *mask, int ms)
 {
@@ -745,6 +837,198 @@ static void too_long_for_its_buffer(void)
         while (waitpid(child, &status, 0) < 0)
             MUST(errno == EINTR);
         say("%s: ended by %d", way ? "read" : "ppoll", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    }
+}
+
+/* ---- pause() --------------------------------------------------------------------------------------------------- */
+
+static jmp_buf out_of_pause;
+static int way_out;
+enum { RETURNS, JUMPS, EXECUTES, SPAWNS, STARTS_A_SHELL, STARTS_A_THREAD, PAUSES, CHANGES_ITS_CONTEXT, WAYS_OUT };
+
+static void *says_its_mask(void *what);
+static pthread_t interrupted_later(void);
+
+static void ends_pause(int signal, siginfo_t *info, void *context)
+{
+    static char name[] = "answers", option[] = "-r", text[] = "spawned";
+    char *arguments[] = {name, option, text, NULL};
+    char command[4200];
+    pthread_t other;
+    pid_t child;
+
+    (void)signal;
+    (void)info;
+    say("within: blocked %d", is_blocked());
+    say_mask("within");
+    switch (way_out) {
+    case JUMPS:
+        longjmp(out_of_pause, 1);
+    case EXECUTES:
+        execl(self, name, option, "executed", (char *)NULL);
+        break;
+    case SPAWNS:
+        MUST(!posix_spawn(&child, self, NULL, NULL, arguments, environ));
+        status_of(child);
+        break;
+    case STARTS_A_SHELL:
+        snprintf(command, sizeof(command), "%s -r 'of a shell'", self);
+        MUST(!system(command));
+        break;
+    case STARTS_A_THREAD:
+        MUST(!pthread_create(&other, NULL, says_its_mask, "inherits"));
+        pthread_join(other, NULL);
+        break;
+    case PAUSES:
+        way_out = RETURNS;
+        other = interrupted_later();
+        say("pause within: %d", pause());
+        pthread_join(other, NULL);
+        break;
+    case CHANGES_ITS_CONTEXT:
+        sigdelset(&((ucontext_t *)context)->uc_sigmask, SIGHUP);
+        break;
+    }
+}
+
+static int thread_that_pauses;
+
+/* Once the thread sleeps, which it does in pause() alone. */
+static void await_sleep(void)
+{
+    char path[64], line[256], *state;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_that_pauses);
+    for (state = NULL; !state || state[2] != 'S';) {
+        sleep_ms(1);
+        file = fopen(path, "r");
+        MUST(file && fgets(line, sizeof(line), file));
+        fclose(file);
+        state = strrchr(line, ')');
+    }
+}
+
+static void *interrupts_later(void *unused)
+{
+    await_sleep();
+    MUST(!tgkill(getpid(), thread_that_pauses, SIGUSR2));
+    return unused;
+}
+
+static pthread_t started_with_all_blocked(void *(*run)(void *))
+{
+    sigset_t all, before;
+    pthread_t other;
+
+    sigfillset(&all);
+    MUST(!pthread_sigmask(SIG_SETMASK, &all, &before));
+    MUST(!pthread_create(&other, NULL, run, NULL));
+    MUST(!pthread_sigmask(SIG_SETMASK, &before, NULL));
+    return other;
+}
+
+static pthread_t interrupted_later(void)
+{
+    thread_that_pauses = gettid();
+    return started_with_all_blocked(interrupts_later);
+}
+
+static void pause_once(void)
+{
+    pthread_t other = interrupted_later();
+
+    if (!setjmp(out_of_pause)) {
+        int result;
+
+        errno = 0;
+        result = pause();
+        say("pause: %d, %s", result, strerror(errno));
+    }
+    pthread_join(other, NULL);
+}
+
+/* A handler that ends pause() does not know of it, whatever it does; and another process's signal comes afterwards. */
+static void handlers_that_end_pause(void)
+{
+    struct sigaction action;
+    sigset_t before;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = ends_pause;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaddset(&action.sa_mask, SIGTERM);
+    MUST(!sigaction(SIGUSR2, &action, NULL));
+    MUST(!sighold(SIGHUP));
+    MUST(!sigprocmask(SIG_BLOCK, NULL, &before));
+    for (int way = 0; way < WAYS_OUT; way++) {
+        pid_t child = way == EXECUTES ? fork() : 0;
+
+        MUST(child >= 0);
+        if (child) {
+            say("status %d", status_of(child));
+            continue;
+        }
+        reset();
+        way_out = way;
+        /* system() does not hand on that it is ignored. */
+        signal(it, way == STARTS_A_SHELL ? SIG_DFL : SIG_IGN);
+        pause_once();
+        say_mask("afterwards");
+        handle(SA_RESTART);
+        say("status %d", child_sends(1));
+        say_handled("afterwards");
+        MUST(!sigprocmask(SIG_SETMASK, &before, NULL));
+    }
+}
+
+static atomic_bool has_paused;
+
+static void *pauses(void *unused)
+{
+    sigset_t set = only(SIGUSR2);
+
+    if (unused)
+        sigaddset(&set, it);
+    MUST(!pthread_sigmask(SIG_UNBLOCK, &set, NULL));
+    thread_that_pauses = gettid();
+    pause();
+    has_paused = true;
+    return NULL;
+}
+
+/* What has no handler does not end it, nor what is blocked. */
+static void what_ends_pause(void)
+{
+    static const char *const cases[] = {"ignored", "blocked", "handled", "handled only then"};
+
+    for (int which = 0; which < 4; which++) {
+        pthread_t other;
+
+        reset();
+        has_paused = false;
+        thread_that_pauses = 0;
+        signal(SIGUSR2, on_it);
+        handle(SA_RESTART);
+        if (which == 0 || which == 3)
+            signal(it, SIG_IGN);
+        block();
+        MUST(!pthread_create(&other, NULL, pauses, which == 1 ? NULL : &has_paused));
+        while (!thread_that_pauses)
+            sleep_ms(1);
+        await_sleep();
+        if (which == 3)
+            handle(SA_RESTART);
+        MUST(!tgkill(getpid(), thread_that_pauses, it));
+        child_sends(1);
+        for (int i = 0; i < 1000 && which >= 2 && !has_paused; i++)
+            sleep_ms(1);
+        say("%s: ended %d, called %d", cases[which], has_paused, called > 0);
+        if (!has_paused)
+            MUST(!pthread_kill(other, SIGUSR2));
+        pthread_join(other, NULL);
+        say("at the end: ended %d", has_paused);
+        unblock();
     }
 }
 
@@ -1014,7 +1298,7 @@ static void inherited(const char *what)
 {
     char line[256];
     FILE *file = fopen("/proc/self/status", "r");
-    bool blocked = false, ignored = false, pending = false;
+    bool blocked = false, ignored = false, pending = false, ignores_stand_in = false;
 
     while (file && fgets(line, sizeof(line), file)) {
         unsigned long long set = strlen(line) > 8 ? strtoull(line + 7, NULL, 16) : 0;
@@ -1023,7 +1307,7 @@ static void inherited(const char *what)
         if (!strncmp(line, "SigBlk:", 7))
             blocked = has;
         if (!strncmp(line, "SigIgn:", 7))
-            ignored = has;
+            ignored = has, ignores_stand_in = set >> (stand_in() - 1) & 1;
         if (!strncmp(line, "SigPnd:", 7) || !strncmp(line, "ShdPnd:", 7))
             pending |= has;
     }
@@ -1037,8 +1321,10 @@ static void inherited(const char *what)
         blocked = is_blocked();
         ignored = action.sa_handler == SIG_IGN;
         pending = is_pending();
+        sigaction(stand_in(), NULL, &action);
+        ignores_stand_in = action.sa_handler == SIG_IGN;
     }
-    say("%s: blocked %d, ignored %d, pending %d", what, blocked, ignored, pending);
+    say("%s: blocked %d, ignored %d, pending %d, stand-in ignored %d", what, blocked, ignored, pending, ignores_stand_in);
 }
 
 static void starts_images(const char *what)
@@ -1292,22 +1578,6 @@ static void urgent_data(void)
 }
 
 /* ---- what is rare -------------------------------------------------------------------------------------------------------- */
-
-/* What a program has no use for, and this library has. */
-static int stand_in(void)
-{
-    return it < 34 ? SIGSTKFLT : 64;
-}
-
-static int status_of(pid_t child)
-{
-    int status;
-
-    MUST(child > 0);
-    while (waitpid(child, &status, 0) < 0)
-        MUST(errno == EINTR);
-    return status;
-}
 
 /* A child of vfork changes its action. */
 static pid_t child_sets(void (*handler)(int))
@@ -1682,6 +1952,33 @@ static void the_stand_in(void)
     MUST(!sigrelse(stand_in()));
 }
 
+/* New images ignore it as well; what is pending of the IPI's signal stays so, and after an exec that fails it is handled. */
+static void the_stand_in_ignored(void)
+{
+    static char signal_name[64];
+    static char *bare[] = {signal_name, NULL};
+    pid_t child;
+
+    snprintf(signal_name, sizeof(signal_name), "RCU_NOTRACE_SIGNAL=%d", it);
+    handle(0);
+    for (int way = 0; way < 4; way++) {
+        child = fork();
+        if (!child) {
+            signal(stand_in(), way < 3 ? SIG_IGN : SIG_DFL);
+            block();
+            if (way > 0)
+                MUST(!raise(it));
+            environ = way == 2 ? bare : environ;
+            execl(self, "answers", "-r", "executed", (char *)NULL);
+        }
+        say("way %d: status %d", way, status_of(child));
+    }
+    signal(stand_in(), SIG_IGN);
+    execl("/nowhere", "nowhere", (char *)NULL);
+    MUST(!raise(it));
+    say_handled("after an exec that fails");
+}
+
 /* A handler makes the mask of what it interrupts its own, before and after it has unblocked the signal. */
 static void takes_the_mask(int signal, siginfo_t *info, void *context)
 {
@@ -1738,9 +2035,13 @@ static const struct {
     {"from_another_process", from_another_process},
     {"waits_for_signals", waits_for_signals},
     {"signal_files", signal_files},
+    {"files_that_look_like_signals", files_that_look_like_signals},
+    {"inherited_signal_file", inherited_signal_file},
     {"waits_with_a_mask", waits_with_a_mask},
     {"handled_before_a_wait_returns", handled_before_a_wait_returns},
     {"too_long_for_its_buffer", too_long_for_its_buffer},
+    {"handlers_that_end_pause", handlers_that_end_pause},
+    {"what_ends_pause", what_ends_pause},
     {"interrupted_calls", interrupted_calls},
     {"flags_of_handlers", flags_of_handlers},
     {"masks_that_come_back", masks_that_come_back},
@@ -1759,6 +2060,7 @@ static const struct {
     {"forked_meanwhile", forked_meanwhile},
     {"of_a_runtime", of_a_runtime},
     {"the_stand_in", the_stand_in},
+    {"the_stand_in_ignored", the_stand_in_ignored},
     {"masks_of_contexts", masks_of_contexts},
     {"flags_that_are_none", flags_that_are_none},
     {"child_of_vfork_in_a_clone", child_of_vfork_in_a_clone},
@@ -1825,6 +2127,10 @@ int main(int count, char **arguments)
     it = wanted ? atoi(wanted) : SIGURG;
     if (count == 3 && !strcmp(arguments[1], "-r")) {
         inherited(arguments[2]);
+        return 0;
+    }
+    if (count == 3 && !strcmp(arguments[1], "-f")) {
+        says_what_it_reads(atoi(arguments[2]));
         return 0;
     }
     for (int i = 1; i < count; i++)

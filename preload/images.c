@@ -16,32 +16,42 @@
 /* Others may send without end. */
 enum { MOST_SENT_BACK = 100000 };
 
+static bool take_pending(int signal, siginfo_t *info)
+{
+    uint64_t set = bit(signal);
+    struct timespec now = {0, 0};
+
+    return sys_call(SYS_rt_sigtimedwait, (long)&set, (long)info, (long)&now, 8, 0, 0) == signal;
+}
+
 /* Signals that are pending for the thread or the process stay so in the new image; as themselves. None may be left: the
- * handler would be called for it, with the signal blocked. */
+ * handler would be called for it, with the signal blocked. The first would merge with an IPI that is pending, and be lost:
+ * so that is taken away, and rescued. */
 static void send_back_pending(void)
 {
-    uint64_t set = bit(stand_in);
-    struct timespec now = {0, 0};
-    siginfo_t info;
+    uint32_t process = sys_getpid(), thread = sys_gettid();
+    siginfo_t info, ipis;
 
     for (int i = 0; i < MOST_SENT_BACK; i++) {
-        if (sys_call(SYS_rt_sigtimedwait, (long)&set, (long)&info, (long)&now, 8, 0, 0) != stand_in)
+        if (!take_pending(stand_in, &info))
             return;
         restore_info(&info);
         info.si_signo = ipi_signal;
-        if (sys_call(SYS_rt_tgsigqueueinfo, sys_getpid(), sys_gettid(), ipi_signal, (long)&info, 0, 0))
-            sys_call(SYS_tgkill, sys_getpid(), sys_gettid(), ipi_signal, 0, 0, 0);
+        if (i == 0 && ipi_signal < 34)
+            take_pending(ipi_signal, &ipis);
+        if (sys_call(SYS_rt_tgsigqueueinfo, process, thread, ipi_signal, (long)&info, 0, 0))
+            sys_call(SYS_tgkill, process, thread, ipi_signal, 0, 0, 0);
     }
 }
 
 struct before_exec {
     uint64_t mask;
-    bool is_blocked, is_ignored;
+    bool is_blocked, is_ignored, ignores_stand_in;
 };
 
 static void before_exec(struct before_exec *before)
 {
-    before->is_blocked = before->is_ignored = false;
+    before->is_blocked = before->is_ignored = before->ignores_stand_in = false;
     if (!ipi_signal || BROKEN == MASKS_OF_IMAGES)
         return;
     sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&before->mask, 8, 0, 0);
@@ -52,12 +62,16 @@ static void before_exec(struct before_exec *before)
         send_back_pending();
         sys_restore_signals(for_program(before->mask));
     }
+    /* Not before what is pending of it was sent back. */
+    before->ignores_stand_in = ignore_stand_in();
 }
 
 static int after_exec(const struct before_exec *before, int result)
 {
     int error = errno;
 
+    if (before->ignores_stand_in)
+        handle_stand_in();
     if (before->is_ignored)
         end_image();
     if (before->is_blocked)
@@ -203,6 +217,20 @@ EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_file_a
 {
     return spawn(real.posix_spawnp, child, file, actions, attributes, arguments, environment);
 }
+
+#ifdef HAS_SPAWN_OF_PIDFD
+EXPORT int pidfd_spawn(int *child, const char *path, const posix_spawn_file_actions_t *actions,
+                       const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
+{
+    return spawn(real.pidfd_spawn, child, path, actions, attributes, arguments, environment);
+}
+
+EXPORT int pidfd_spawnp(int *child, const char *file, const posix_spawn_file_actions_t *actions,
+                        const posix_spawnattr_t *attributes, char *const *arguments, char *const *environment)
+{
+    return spawn(real.pidfd_spawnp, child, file, actions, attributes, arguments, environment);
+}
+#endif
 
 /* The shell is to ignore what the program ignores. Not so system(3): the kernel would have to ignore IPIs until the shell
  * ends. */

@@ -7,7 +7,8 @@
 #include "../tracers/sys.h"
 
 #include <errno.h>
-#include <stdatomic.h>
+#include <sys/stat.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static void translate_back(sigset_t *set)
@@ -172,21 +173,6 @@ int __sigsuspend(const sigset_t *set)
     return sigsuspend(set);
 }
 
-/* Ends by a handler of the program's and by nothing else. So IPIs wait, unless the program handles what comes as one: this
- * thread does not answer, and is flagged. */
-EXPORT int pause(void)
-{
-    sigset_t mask;
-    uint64_t now = 0;
-
-    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&now, 8, 0, 0);
-    if (ipi_signal && has_no_effect() && BROKEN != PAUSE)
-        now |= bit(ipi_signal);
-    sigemptyset(&mask);
-    set_word(&mask, now);
-    return real.sigsuspend(&mask);
-}
-
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *set)
 {
     WAIT(real.ppoll(fds, count, timeout, mask));
@@ -221,7 +207,7 @@ EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int most, const stru
     WAIT(real.epoll_pwait2(fd, events, most, timeout, mask));
 }
 
-static int pause_without(int signal_or_mask, int is_signal)
+static int suspend_without(int signal_or_mask, int is_signal)
 {
     sigset_t set;
 
@@ -243,7 +229,7 @@ EXPORT int bsd_sigpause(int mask) __asm__("sigpause");
 EXPORT int __sigpause(int signal_or_mask, int is_signal)
 {
     if (ipi_signal && (!is_signal || is_one_of_both(signal_or_mask)))
-        return pause_without(signal_or_mask, is_signal);
+        return suspend_without(signal_or_mask, is_signal);
     return real.__sigpause(signal_or_mask, is_signal);
 }
 
@@ -255,6 +241,81 @@ int __xpg_sigpause(int signal)
 int bsd_sigpause(int mask)
 {
     return __sigpause(mask, 0);
+}
+
+/* ---- pause() ---------------------------------------------------------------------------------------------------- */
+
+/* Ends by a handler of the program's and by nothing else: it waits again after an IPI. But who was called cannot be told
+ * after the wait, when a handler of the program's may have been as well. So our handlers ask for it, if they have
+ * interrupted the wait itself: both signals are blocked around the wait, and within as the program has it, so the mask to
+ * come back to is the one around it in no other handler's context. From there on all is blocked until the next wait:
+ * what comes meanwhile ends that one. The program's handlers run with the mask that they would have without us, and may
+ * leave by longjmp or make images. */
+static __thread struct {
+    uint64_t around, within;
+    bool again;
+} pausing;
+
+static const uint64_t ALL = ~(1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1));
+
+static bool is_in_pause(const ucontext_t *context)
+{
+    return pausing.around && word_of(&context->uc_sigmask) == pausing.around;
+}
+
+uint64_t mask_of_interrupted(const void *context)
+{
+    const ucontext_t *interrupted = context;
+
+    return is_in_pause(interrupted) ? pausing.within : word_of(&interrupted->uc_sigmask);
+}
+
+void let_pause_go_on(void *context)
+{
+    ucontext_t *interrupted = context;
+
+    if (!is_in_pause(interrupted) || BROKEN == PAUSE)
+        return;
+    set_word(&interrupted->uc_sigmask, ALL);
+    pausing.again = true;
+}
+
+struct masks_of_pause {
+    uint64_t around, within;
+};
+
+/* Leaves what a handler has changed in its context. Who comes here from within a handler, by cancellation, has
+ * its mask. */
+static void leave_pause(struct masks_of_pause *masks)
+{
+    uint64_t now = 0;
+
+    pausing.around = 0;
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&now, 8, 0, 0);
+    if (now & bit(ipi_signal))
+        sys_restore_signals((masks->within & now) | (now & ~masks->around));
+}
+
+EXPORT int pause(void)
+{
+    __attribute__((cleanup(leave_pause))) struct masks_of_pause masks = {0, 0};
+    uint64_t both = ipi_signal ? bit(ipi_signal) | bit(stand_in) : 0;
+    sigset_t within;
+    int result;
+
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&both, (long)&masks.within, 8, 0, 0);
+    masks.around = masks.within | both;
+    sigemptyset(&within);
+    set_word(&within, masks.within | (BROKEN == PAUSE_UNBLOCKED ? bit(ipi_signal) : 0));
+    do {
+        pausing.around = masks.around;
+        pausing.within = masks.within;
+        pausing.again = false;
+        result = real.sigsuspend(&within);
+        if (pausing.again)
+            masks.around = ALL;
+    } while (pausing.again);
+    return result;
 }
 
 /* ---- waiting for signals ------------------------------------------------------------------------------------------ */
@@ -319,43 +380,93 @@ EXPORT int sigwait(const sigset_t *set, int *signal)
 
 /* ---- signalfd -------------------------------------------------------------------------------------------------------- */
 
-/* Whether there is any that reads the IPI's signal. */
-static atomic_bool has_signalfd;
-
 EXPORT int signalfd(int fd, const sigset_t *set, int flags)
 {
     sigset_t copy;
-    const sigset_t *wait = awaited(set, &copy);
 
-    if (wait == &copy && word_of(set) & bit(ipi_signal))
-        has_signalfd = true;
-    return real.signalfd(fd, wait, flags);
+    return real.signalfd(fd, awaited(set, &copy), flags);
 }
 
-/* Says which signal it was, in what was read from such a file. A record says of itself that it was sent on; that
- * other files hold what looks like one is as good as excluded. */
-static void name_signals(char *bytes, ssize_t size)
+enum { RECORD = sizeof(struct signalfd_siginfo) };
+
+/* Of most of what is read from other files no more is looked at. */
+static bool may_be_records(const char *bytes, ssize_t size)
 {
-    struct signalfd_siginfo record;
+    uint32_t signal;
+
+    if (size <= 0 || size % RECORD)
+        return false;
+    memcpy(&signal, bytes, sizeof(signal));
+    return signal >= 1 && signal <= 64;
+}
+
+/* As what was sent is to be told. False: there is nothing to change. */
+static bool restore_record(struct signalfd_siginfo *record)
+{
+    struct signalfd_siginfo before = *record;
     siginfo_t info;
 
-    for (; size >= (ssize_t)sizeof(record); bytes += sizeof(record), size -= (ssize_t)sizeof(record)) {
-        memcpy(&record, bytes, sizeof(record));
-        if (record.ssi_signo != (uint32_t)stand_in)
+    if (record->ssi_signo != (uint32_t)stand_in)
+        return false;
+    memset(&info, 0, sizeof(info));
+    info.si_errno = record->ssi_errno;
+    info.si_code = record->ssi_code;
+    info.si_pid = (pid_t)record->ssi_pid;
+    info.si_uid = record->ssi_uid;
+    info.si_value.sival_ptr = (void *)(uintptr_t)record->ssi_ptr;
+    if (restore_info(&info))
+        record->ssi_signo = (uint32_t)ipi_signal;
+    record->ssi_errno = info.si_errno;
+    record->ssi_code = info.si_code;
+    if (!info.si_value.sival_ptr)
+        record->ssi_ptr = 0, record->ssi_int = 0;
+    return memcmp(&before, record, sizeof(before));
+}
+
+static void add_number(char *text, unsigned number)
+{
+    unsigned power = 1;
+
+    text += strlen(text);
+    while (number / power >= 10)
+        power *= 10;
+    for (; power; power /= 10)
+        *text++ = (char)('0' + number / power % 10);
+    *text = 0;
+}
+
+/* Files, pipes, sockets and devices are of a type, and what is of none has a name. Where /proc does not tell that, the
+ * type has to do: no other such file is read in records of this size that look like one of this signal. */
+static bool is_signalfd(int fd)
+{
+    static const char name[] = "anon_inode:[signalfd]";
+    char path[40] = "/proc/thread-self/fd/", target[sizeof(name)];
+    struct stat file;
+    long length;
+
+    if (BROKEN == KINDS_OF_FILES)
+        return true;
+    if (sys_fstat(fd, &file) || file.st_mode & S_IFMT)
+        return false;
+    add_number(path, (unsigned)fd);
+    length = sys_call(SYS_readlinkat, AT_FDCWD, (long)path, (long)target, sizeof(target), 0, 0);
+    return length < 0 || (length == sizeof(name) - 1 && !memcmp(target, name, sizeof(name) - 1));
+}
+
+/* Says which signal it was. What other files hold may look like a record, and is theirs. */
+static void name_signals(int fd, char *bytes, ssize_t size)
+{
+    struct signalfd_siginfo record;
+    bool is_known = false;
+
+    for (; size; bytes += RECORD, size -= RECORD) {
+        memcpy(&record, bytes, RECORD);
+        if (!restore_record(&record))
             continue;
-        memset(&info, 0, sizeof(info));
-        info.si_errno = record.ssi_errno;
-        info.si_code = record.ssi_code;
-        info.si_pid = (pid_t)record.ssi_pid;
-        info.si_uid = record.ssi_uid;
-        info.si_value.sival_ptr = (void *)(uintptr_t)record.ssi_ptr;
-        if (restore_info(&info))
-            record.ssi_signo = (uint32_t)ipi_signal;
-        record.ssi_errno = info.si_errno;
-        record.ssi_code = info.si_code;
-        if (!info.si_value.sival_ptr)
-            record.ssi_ptr = 0, record.ssi_int = 0;
-        memcpy(bytes, &record, sizeof(record));
+        if (!is_known && !is_signalfd(fd))
+            return;
+        is_known = true;
+        memcpy(bytes, &record, RECORD);
     }
 }
 
@@ -363,8 +474,8 @@ EXPORT ssize_t read(int fd, void *bytes, size_t size)
 {
     ssize_t result = real.read(fd, bytes, size);
 
-    if (has_signalfd && BROKEN != SIGNALFD && result >= (ssize_t)sizeof(struct signalfd_siginfo))
-        name_signals(bytes, result);
+    if (may_be_records(bytes, result) && ipi_signal && BROKEN != SIGNALFD)
+        name_signals(fd, bytes, result);
     return result;
 }
 

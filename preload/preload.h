@@ -51,6 +51,8 @@ enum {
     PAUSE,
     AFTER_WAITING,
     FORK,
+    KINDS_OF_FILES,
+    PAUSE_UNBLOCKED,
 };
 
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
@@ -115,13 +117,14 @@ static inline const sigset_t *kernel_set(const sigset_t *set, sigset_t *copy)
 /* As sigaction(2), of the IPI's signal or its stand-in. */
 int change_action(int signal, const struct sigaction *new, struct sigaction *old);
 
-/* Whether the program ignores the IPI's signal, or it does nothing by default. */
-bool has_no_effect(void);
-
 /* New images inherit what is ignored: while one is made the kernel has to know. False: the program does not ignore the
  * IPI's signal, and end_image() is not to be called. */
 bool begin_image(void);
 void end_image(void);
+
+/* Likewise of the stand-in; what is pending of it is forgotten then. */
+bool ignore_stand_in(void);
+void handle_stand_in(void);
 
 /* In the upper half of si_errno, which the kernel leaves zero, of what is sent on; si_code is in the lower half: the
  * kernel lets only the first thread send its process what looks as if kill(2) had sent it, and no thread send another
@@ -137,6 +140,15 @@ static inline void mark_as_sent(siginfo_t *info, int mark)
 
 /* Makes what was received as the stand-in look as it was sent; false if it was sent as the stand-in itself. */
 bool restore_info(siginfo_t *info);
+
+/* ---- pause() --------------------------------------------------------------------------------------------- */
+
+/* The mask of what a handler has interrupted: if that is the wait in pause(), the mask which that waits with. */
+uint64_t mask_of_interrupted(const void *context);
+
+/* For a handler, which none of the program's may interrupt, that has called none of the program's: if it has interrupted the
+ * wait in pause(), that goes on. */
+void let_pause_go_on(void *context);
 
 /* The value by which pthread_kill() of ours marks what it sends. */
 extern const char sent_by_pthread_kill;

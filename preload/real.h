@@ -27,6 +27,20 @@
 #define SPAWN_TYPES \
     (pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const *, \
      char *const *)
+#define SPAWN_PARAMETERS \
+    (pid_t * a, const char *b, const posix_spawn_file_actions_t *c, const posix_spawnattr_t *d, char *const *e, \
+     char *const *f)
+
+/* A child's descriptor in place of its number. Programs ask whether there are such functions: there are, where the C library's
+ * are. */
+#if __GLIBC_PREREQ(2, 39)
+#define HAS_SPAWN_OF_PIDFD
+#define SPAWN_OF_PIDFD(FUNCTION) \
+    FUNCTION(int, pidfd_spawn, SPAWN_TYPES, SPAWN_PARAMETERS, (a, b, c, d, e, f)) \
+    FUNCTION(int, pidfd_spawnp, SPAWN_TYPES, SPAWN_PARAMETERS, (a, b, c, d, e, f))
+#else
+#define SPAWN_OF_PIDFD(FUNCTION)
+#endif
 
 /* FUNCTION(result, name, types, parameters, arguments) */
 #define REAL_FUNCTIONS(FUNCTION) \
@@ -84,14 +98,9 @@
              (int a, char *const *b, char *const *c), (a, b, c)) \
     FUNCTION(int, execveat, (int, const char *, char *const *, char *const *, int), \
              (int a, const char *b, char *const *c, char *const *d, int e), (a, b, c, d, e)) \
-    FUNCTION(int, posix_spawn, SPAWN_TYPES, \
-             (pid_t * a, const char *b, const posix_spawn_file_actions_t *c, const posix_spawnattr_t *d, \
-              char *const *e, char *const *f), \
-             (a, b, c, d, e, f)) \
-    FUNCTION(int, posix_spawnp, SPAWN_TYPES, \
-             (pid_t * a, const char *b, const posix_spawn_file_actions_t *c, const posix_spawnattr_t *d, \
-              char *const *e, char *const *f), \
-             (a, b, c, d, e, f)) \
+    FUNCTION(int, posix_spawn, SPAWN_TYPES, SPAWN_PARAMETERS, (a, b, c, d, e, f)) \
+    FUNCTION(int, posix_spawnp, SPAWN_TYPES, SPAWN_PARAMETERS, (a, b, c, d, e, f)) \
+    SPAWN_OF_PIDFD(FUNCTION) \
     FUNCTION(FILE *, popen, (const char *, const char *), (const char *a, const char *b), (a, b))
 
 struct real_functions {

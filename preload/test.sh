@@ -107,7 +107,9 @@ rows=""
 7:answers:signal_files
 8:alive:pause_ends:FAILED: .*has_paused
 9:answers:handled_before_a_wait_returns
-10:alive:children_forked_amid:the stand-in's handler is not the library's"
+10:alive:children_forked_amid:the stand-in's handler is not the library's
+11:answers:files_that_look_like_signals
+12:answers:handlers_that_end_pause"
 while IFS=: read -r number test scenario reason; do
     [ -n "$number" ] || continue
     broken=$PWD/$build/preload/broken_$number.so
