@@ -171,6 +171,26 @@ outlived() {
 }
 tell 'a child that outlives the command' "$(outlived)"
 
+# A chain of programs, the last of which begins when the session is gone.
+executed_later() {
+    local file
+    mkdir elsewhere
+    RCUTRACE_SHM=$work/elsewhere "$rcutrace" heap -o trace -- bash -c \
+        'echo $RCUTRACE_FILE > file
+        (while [ -e "$RCUTRACE_FILE" ]; do sleep 0.02; done; /bin/true; echo over >> said) > said 2>&1 &' 2> err
+    expect 0
+    opens
+    file=$(cat file)
+    [ "${file#"$work"/elsewhere/}" != "$file" ] || echo "the file was $file"
+    for _ in {1..500}; do
+        grep -q over said && break
+        sleep 0.02
+    done
+    [ "$(cat said)" = over ] || echo "it was said: $(cat said)"
+    rm -r elsewhere
+}
+tell 'what is executed when the session is gone' "$(executed_later)"
+
 running() {
     local child
     XDG_RUNTIME_DIR=$work "$rcutrace" heap --detached -- ./calls -1 &

@@ -3,12 +3,15 @@
 #include "seccomp.h"
 #include "trace_file.h"
 
+#include <dlfcn.h>
 #include <gnu/libc-version.h>
+#include <link.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -959,7 +962,8 @@ static void *emit_in_turn(void *unused)
             continue;
         while (emit(1, sequence++) != DROPPED)
             ;
-        done = turn = -turn;
+        done = -turn;
+        turn = done;
     }
     while (emit(1, sequence++) != RECORDED)
         ;
@@ -1735,27 +1739,208 @@ static void file_renamed(void)
 /* The control thread alone must not keep the process. */
 static void *exit_later(void *unused)
 {
-    sleep_ms(100);
+    /* Some looks later. */
+    sleep_ms(500);
     emit(1, 1);
     return unused;
 }
 
-static void main_thread_exits(void)
+/* The recorder finds the end of what goes on after something was done to it. */
+static void main_thread_exits_after(void (*something)(void))
 {
-    pid_t child;
     uint64_t begun = now_ns();
+    pid_t child;
+    int status;
 
     begin(RCUTRACE_DROP_NEWEST, 4096, 100, 0);
     child = fork();
     if (!child) {
+        /* RCU's threads, which do not keep it either. */
+        synchronize_rcu();
+        synchronize_rcu_tasks_trace();
         emit(1, 0);
+        something();
         start(exit_later, NULL);
         pthread_exit(NULL);
     }
-    wait_for(child);
-    CHECK(now_ns() - begun < 5000000000);
+    status = status_of(child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP)
+        exit(SKIP);
+    if (status)
+        fail("the child ended with %#x", (unsigned)status);
+    printf("    it ended after %llu ms\n", (unsigned long long)(now_ns() - begun) / 1000000);
     end(&trace, &seen);
     CHECK(seen.count[1] == 2 && seen.exits == 1);
+}
+
+static void nothing(void)
+{
+}
+
+static void main_thread_exits(void)
+{
+    main_thread_exits_after(nothing);
+}
+
+/* Without /proc. */
+static void change_root(void)
+{
+    if (chroot(directory) || chdir("/"))
+        skip("no right to change the root directory: %s", strerror(errno));
+}
+
+static void main_thread_exits_in_another_root(void)
+{
+    main_thread_exits_after(change_root);
+}
+
+static int open_all_descriptors(void)
+{
+    struct rlimit limit = {256, 256};
+    int last = -1;
+
+    CHECK(!setrlimit(RLIMIT_NOFILE, &limit));
+    for (int fd; (fd = open("/dev/null", O_RDONLY)) >= 0;)
+        last = fd;
+    CHECK(errno == EMFILE);
+    return last;
+}
+
+static void use_up_descriptors(void)
+{
+    open_all_descriptors();
+}
+
+static void main_thread_exits_without_descriptors(void)
+{
+    main_thread_exits_after(use_up_descriptors);
+}
+
+/* The recorder's, by this. */
+static atomic_int accepts;
+
+int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict size, int flags)
+{
+    accepts++;
+    return (int)syscall(SYS_accept4, fd, address.__sockaddr__, size, flags);
+}
+
+/* Who connects then waits, and the recorder does not spin meanwhile; he is answered when there is a descriptor. */
+static void no_descriptor_for_a_client(void)
+{
+    int last, before, attempts, both[2];
+    pid_t client;
+    char go;
+
+    expect(request("status"), "ok");
+    CHECK(!pipe(both));
+    client = fork();
+    if (!client) {
+        CHECK(read(both[0], &go, 1) == 1);
+        expect(request_bytes(getppid(), "status\n", 7), "ok");
+        _exit(0);
+    }
+    last = open_all_descriptors();
+    CHECK(write(both[1], "", 1) == 1);
+    for (before = accepts; accepts == before;)
+        sleep_ms(1);
+    before = accepts;
+    sleep_ms(1000);
+    attempts = accepts - before;
+    CHECK(!waitpid(client, NULL, WNOHANG));
+    close(last);
+    wait_for(client);
+    printf("    %d attempts in a second\n", attempts);
+    CHECK(attempts < 100);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_CREAT | O_WRONLY | O_CLOEXEC, 0700);
+    struct stat file;
+
+    CHECK(in >= 0 && out >= 0 && !fstat(in, &file));
+    for (off_t left = file.st_size; left > 0;) {
+        ssize_t done = sendfile(out, in, NULL, (size_t)left);
+
+        CHECK(done > 0);
+        left -= done;
+    }
+    close(in);
+    close(out);
+}
+
+/* Where a library is found, if it is not one that the program has. */
+static void find_library(const char *name, char *at, size_t size)
+{
+    void *library = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
+    struct link_map *map;
+
+    if (library || !(library = dlopen(name, RTLD_NOW)))
+        skip("%s is %s", name, library ? "linked" : "missing");
+    CHECK(!dlinfo(library, RTLD_DI_LINKMAP, &map));
+    snprintf(at, size, "%s", map->l_name);
+    dlclose(library);
+}
+
+/* The recorder looks anew at what is mapped, and cannot. */
+static void load_and_fork(void)
+{
+    pid_t child;
+
+    change_root();
+    if (!dlopen("/library.so", RTLD_NOW))
+        fail("%s", dlerror());
+    sleep_ms(500);
+    child = fork();
+    if (!child) {
+        emit(2, 0);
+        _exit(0);
+    }
+    wait_for(child);
+    _exit(0);
+}
+
+static uint64_t maps_of_events[SOURCES];
+static uint64_t maps_so_far;
+
+/* A child says which files it has mapped before its first event. */
+static void look_for_maps(const struct record *r, void *data)
+{
+    static uint64_t image;
+
+    look(r, data);
+    if (r->image != image)
+        maps_so_far = 0;
+    image = r->image;
+    if (r->type == RCUTRACE_MAP)
+        maps_so_far++;
+    else if (r->type == events[NUMBER].id)
+        maps_of_events[r->payload[0]] = maps_so_far;
+}
+
+static void loads_and_forks_in_another_root(void)
+{
+    char from[4096], to[100];
+    pid_t child;
+    int status;
+
+    find_library("libm.so.6", from, sizeof(from));
+    snprintf(to, sizeof(to), "%s/library.so", directory);
+    copy_file(from, to);
+    begin(RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+    child = fork();
+    if (!child)
+        load_and_fork();
+    status = status_of(child);
+    unlink(to);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIP)
+        exit(SKIP);
+    CHECK(!status && !strcmp(request("detach\tall"), "ok"));
+    read_trace(path, &trace, look_for_maps, &seen);
+    unlink(path);
+    printf("    %llu maps of the child's child\n", (unsigned long long)maps_of_events[2]);
+    CHECK(seen.count[2] == 1 && maps_of_events[2] > 3);
 }
 
 static void errno_untouched(void)
@@ -2064,6 +2249,10 @@ static const struct scenario scenarios[] = {
     SCENARIO(all_descriptors_closed),
     SCENARIO(file_renamed),
     SCENARIO(main_thread_exits),
+    SCENARIO(main_thread_exits_in_another_root),
+    SCENARIO(main_thread_exits_without_descriptors),
+    SCENARIO(no_descriptor_for_a_client),
+    SCENARIO(loads_and_forks_in_another_root),
     SCENARIO(errno_untouched),
     SCENARIO(started_by_environment),
     SCENARIO(not_followed),

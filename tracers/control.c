@@ -6,7 +6,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,7 +29,7 @@ sigset_t control_mask;
 
 enum {
     HIGH_FD = 200,
-    WATCH_MS = 100,     /* between two looks while something is recorded */
+    WATCH_MS = 100,     /* between two looks while something is recorded, or the main thread has left */
     IDLE_MS = 500,      /* and while nothing is */
     FORKED_MS = 50,     /* before the first look in a forked child */
     REQUEST_MS = 1000,
@@ -47,11 +46,12 @@ static struct {
     struct sockaddr_un address; /* empty path: there is none */
 } listening = {.fd = -1};
 
+/* With the time in which the machine slept: ticks may go on there. */
 static uint64_t now_ms(void)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_BOOTTIME, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
@@ -77,7 +77,7 @@ static int move_away(int fd, mode_t type, struct stat *file)
 /* ---- the end of the main thread --------------------------------------------------------------- */
 
 /* A process whose main thread has called pthread_exit ends with its last other thread: that must
- * not be ours. The main thread's destructor tells; it runs in no other way of ending. */
+ * not be ours, nor RCU's. The main thread's destructor tells; it runs in no other way of ending. */
 static bool main_has_left;
 static pthread_key_t main_key;
 static bool has_main_key;
@@ -88,62 +88,103 @@ static void on_main_exit(void *unused)
     __atomic_store_n(&main_has_left, true, __ATOMIC_RELAXED);
 }
 
-/* Whether a thread is ours, or RCU's: one that calls callbacks, the old arrays of probes. */
-static bool is_service(const char *tid)
+static bool has_main_left(void)
 {
-    static const char *const names[] = {"(rcutrace) ", "(rcu_notrace) ", "(rcu_tasks_trace) "};
-    char path[64], text[128] = "";
-    const char *name;
-    struct stat file;
-    ssize_t length;
-    int fd;
+    return __atomic_load_n(&main_has_left, __ATOMIC_RELAXED);
+}
 
-    snprintf(path, sizeof(path), "/proc/self/task/%.16s/stat", tid);
-    fd = move_away(open(path, O_RDONLY | O_CLOEXEC), S_IFREG, &file);
-    if (fd < 0)
-        return false; /* it has just ended, or there is no descriptor: the next look tells */
-    length = read(fd, text, sizeof(text) - 1);
-    sys_close_if(fd, &file);
+/* What the kernel says of the process, kept open: in another root directory there is no /proc, and there may be no
+ * descriptor to be had. A file and no directory, by which a program could leave its root directory. */
+static struct {
+    int fd;
+    struct stat file;
+} kept = {.fd = -1};
+
+static void keep_open(void)
+{
+    if (BROKEN == KEPT_OPEN || !sys_is(kept.fd, &kept.file))
+        kept.fd = move_away(open("/proc/self/stat", O_RDONLY | O_CLOEXEC), S_IFREG, &kept.file);
+}
+
+/* How many there are beside the main one, once nothing runs on that, its destructors neither. 0: it runs, or who knows. */
+static long threads_beside_dead_main(void)
+{
+    enum { STATE = 3, THREADS = 20 };
+    char text[1024];
+    ssize_t length = pread(kept.fd, text, sizeof(text) - 1, 0);
+    const char *at;
+
     text[length > 0 ? length : 0] = 0;
-    /* The main thread is left over once nothing runs on it, not its destructors either. */
-    if (atoi(tid) == getpid()) {
-        name = strrchr(text, ')');
-        return name && (!strncmp(name, ") Z", 3) || !strncmp(name, ") X", 3));
+    /* The name before may have blanks and parentheses. */
+    at = strrchr(text, ')');
+    if (!at || (strncmp(at, ") Z", 3) && strncmp(at, ") X", 3)))
+        return 0;
+    for (int field = STATE; at && field <= THREADS; field++)
+        at = strchr(at + 1, ' ');
+    return at ? strtol(at, NULL, 10) - 1 : 0;
+}
+
+/* RCU's threads, which call callbacks, the old arrays of probes. Each that there is tells by a callback of ours. It ends
+ * with the process; what is asked before there is one waits for it. */
+static struct worker {
+    struct rcu_head head;
+    const char *name;
+    void (*call)(struct rcu_head *head, void (*callback)(struct rcu_head *head));
+    enum { NOT_ASKED, ASKED, COUNTED } state;
+} workers[] = {
+    {.name = "rcu_notrace", .call = call_rcu},
+    {.name = "rcu_tasks_trace", .call = call_rcu_tasks_trace},
+};
+enum { WORKERS = sizeof(workers) / sizeof(workers[0]) };
+
+/* A thread of the program's that waits for callbacks may call it in the worker's place. */
+static void on_worker(struct rcu_head *head)
+{
+    struct worker *worker = (struct worker *)(void *)head;
+    char name[16];
+
+    sys_thread_name(name);
+    __atomic_store_n(&worker->state, strcmp(name, worker->name) ? NOT_ASKED : COUNTED, __ATOMIC_RELEASE);
+}
+
+static long count_workers(void)
+{
+    long count = 0;
+
+    for (int i = 0; i < WORKERS; i++) {
+        if (__atomic_load_n(&workers[i].state, __ATOMIC_ACQUIRE) == NOT_ASKED) {
+            workers[i].state = ASKED;
+            workers[i].call(&workers[i].head, on_worker);
+        }
+        count += __atomic_load_n(&workers[i].state, __ATOMIC_RELAXED) == COUNTED;
     }
-    name = strchr(text, '(');
-    for (unsigned i = 0; name && i < sizeof(names) / sizeof(*names); i++)
-        if (!strncmp(name, names[i], strlen(names[i])))
-            return true;
-    return false;
+    return count;
+}
+
+/* In a forked child: its workers are others. What was asked and not answered, they are asked there too. */
+static void forget_workers(void)
+{
+    for (int i = 0; i < WORKERS; i++)
+        if (workers[i].state == COUNTED)
+            workers[i].state = NOT_ASKED;
 }
 
 /* Beside us and those that serve us there is only what is left of the main thread. */
 static bool is_last_thread(void)
 {
-    const struct dirent *entry;
-    struct stat count, file;
-    nlink_t seen = 2;
-    bool last = true;
-    DIR *tasks;
-    int fd;
+    bool last = false;
 
-    if (!__atomic_load_n(&main_has_left, __ATOMIC_RELAXED))
-        return false;
-    fd = move_away(open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC), S_IFDIR, &file);
-    tasks = fd < 0 ? NULL : fdopendir(fd);
-    if (!tasks) {
-        if (fd >= 0)
-            sys_close_if(fd, &file);
-        return false;
+    /* A child that is forked meanwhile shall know what is open, and who was asked. */
+    pthread_mutex_lock(&recorder_lock);
+    keep_open();
+    if (has_main_left()) {
+        /* In this order: a worker that begins in between is one too many. */
+        long ours = 1 + count_workers();
+
+        last = threads_beside_dead_main() == ours;
     }
-    while (last && (entry = readdir(tasks)))
-        if (entry->d_name[0] != '.') {
-            last = is_service(entry->d_name);
-            seen++;
-        }
-    closedir(tasks);
-    /* A listing may pass over threads while others end. */
-    return last && !stat("/proc/self/task", &count) && count.st_nlink == seen;
+    pthread_mutex_unlock(&recorder_lock);
+    return last;
 }
 
 /* ---- the socket ------------------------------------------------------------------------------- */
@@ -386,8 +427,12 @@ static void accept_client(void)
     struct stat file;
     int fd = is_ours() ? move_away(accept4(listening.fd, NULL, NULL, SOCK_CLOEXEC), S_IFSOCK, &file) : -1;
 
-    if (fd < 0)
+    /* The client waits on where no descriptor is to be had, and poll() would come back at once. */
+    if (fd < 0) {
+        if (BROKEN != ACCEPT_PATIENCE)
+            poll(NULL, 0, WATCH_MS);
         return;
+    }
     serve_client(fd);
     sys_close_if(fd, &file);
 }
@@ -443,7 +488,7 @@ static void *control(void *forked)
     if (forked)
         poll(NULL, 0, FORKED_MS);
     while (!is_last_thread()) {
-        uint64_t ms = session_current ? WATCH_MS : IDLE_MS;
+        uint64_t ms = session_current || has_main_left() ? WATCH_MS : IDLE_MS;
 
         if (control_toggle_ms && toggle < now + ms)
             ms = toggle > now ? toggle - now : 0;
@@ -471,6 +516,7 @@ static void start_thread(bool forked)
     if ((!control_wanted && !control_toggle_ms) || pthread_attr_init(&attributes))
         return;
     main_has_left = false;
+    keep_open();
     if (has_main_key)
         pthread_setspecific(main_key, &main_key);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -503,6 +549,9 @@ static void let_go_of_socket(void)
 void control_after_fork(bool thread)
 {
     let_go_of_socket();
+    sys_close_if(kept.fd, &kept.file);
+    kept.fd = -1;
+    forget_workers();
     if (thread)
         start_thread(true);
 }

@@ -205,14 +205,14 @@ void maps_renew(bool surely)
     dl_iterate_phdr(read_adds, &adds);
     if (!surely && adds == seen_adds)
         return;
-    seen_adds = adds;
     fresh = get_pages(TEXT_SIZE);
     objects = get_pages(sizeof(*objects));
     text = get_pages(TEXT_SIZE);
-    if (fresh && objects && text) {
+    /* Not /proc/self, which is empty once the main thread has gone. Where there is no /proc, or no descriptor, what was
+     * known stays so, for children too. */
+    if (fresh && objects && text && read_all("/proc/thread-self/maps", text, TEXT_SIZE)) {
+        seen_adds = adds;
         dl_iterate_phdr(add_object, objects);
-        /* Not /proc/self, which is empty once the main thread has gone. */
-        read_all("/proc/thread-self/maps", text, TEXT_SIZE);
         parse_all(text, fresh, objects);
         rcu_assign_pointer(table, fresh);
         if (session_current && session_current->announced)

@@ -286,15 +286,21 @@ static void clear_environment(void)
         unsetenv(names[i]);
 }
 
+/* A drained file, in whatever directory, whose rcutrace has ended: this was started by something that it left behind. */
+static bool is_over(const char *path)
+{
+    static const char prefix[] = "/rcutrace-";
+    const char *name = strrchr(path, '/');
+
+    return name && !strncmp(name, prefix, sizeof(prefix) - 1) && access(path, F_OK) && errno == ENOENT;
+}
+
 static void start_at_once(void)
 {
     const char *path = getenv("RCUTRACE_FILE"), *names = getenv("RCUTRACE_ATTACH");
     char why[512];
 
-    if (!path || !*path)
-        return;
-    /* Its rcutrace has ended, and this was started by something that it left behind. */
-    if (!strncmp(path, "/dev/shm/rcutrace-", 18) && access(path, F_OK) && errno == ENOENT)
+    if (!path || !*path || is_over(path))
         return;
     if (!session_open(path, why, sizeof(why))) {
         process_complain("rcutrace: nothing is recorded: RCUTRACE_FILE: %s", why);

@@ -41,7 +41,7 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 #endif
 enum {
     CLOSE_IF_OURS = 1, NO_CANCELLATION, FORKS_IN_FORKS, OWN_SOCKET, COUNT_OF_LOST, WIPED_PAGE, INTERRUPTED_WRITER, KEPT_CHUNKS,
-    OTHER_SESSION, SIGNALS_BLOCKED,
+    OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE,
 };
 
 /* ---- sessions -------------------------------------------------------------------------------- */

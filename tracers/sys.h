@@ -67,12 +67,18 @@ static inline int sys_fstat(int fd, struct stat *file)
     return (int)sys_call(SYS_fstat, fd, (long)file, 0, 0, 0, 0);
 }
 
-/* Closes it, unless the program has put another file in its place: a number that it had closed, and names. */
-static inline void sys_close_if(int fd, const struct stat *ours)
+/* Whether it still is that file. The program may have put another one in its place: a number that it had closed, and names. */
+static inline int sys_is(int fd, const struct stat *ours)
 {
     struct stat now;
 
-    if (!sys_fstat(fd, &now) && now.st_dev == ours->st_dev && now.st_ino == ours->st_ino)
+    return !sys_fstat(fd, &now) && now.st_dev == ours->st_dev && now.st_ino == ours->st_ino;
+}
+
+/* Closes it if so. */
+static inline void sys_close_if(int fd, const struct stat *ours)
+{
+    if (sys_is(fd, ours))
         sys_close(fd);
 }
 

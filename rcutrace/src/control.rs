@@ -2,7 +2,7 @@
 //! The control sockets of processes that have tracers preloaded.
 
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -106,18 +106,52 @@ fn connect(pid: u32) -> Result<UnixStream> {
     }
 }
 
-/// The processes that have a socket, in this user's directories.
+/// The processes that have a socket, in this user's directories. Sockets that dead ones left there are removed.
 pub fn processes() -> Vec<u32> {
-    let names = directories(None)
-        .into_iter()
-        .filter_map(|directory| std::fs::read_dir(directory).ok())
-        .flat_map(|entries| entries.flatten())
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut pids: Vec<u32> = names.collect();
+    let exists = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
+    let mut pids = Vec::new();
+    for directory in directories(None) {
+        for (pid, socket) in sockets(&directory) {
+            if exists(pid) {
+                pids.push(pid);
+            // Once more: one that has just begun may not listen yet.
+            } else if is_own(&directory) && is_refused(&socket) && !exists(pid) {
+                // Somebody else may have been faster.
+                let _ = std::fs::remove_file(socket);
+            }
+        }
+    }
     pids.sort_unstable();
     pids.dedup();
-    pids.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
     pids
+}
+
+fn sockets(directory: &Path) -> Vec<(u32, PathBuf)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let named =
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry)));
+    named
+        .filter(|(_, entry)| entry.file_type().is_ok_and(|kind| kind.is_socket()))
+        .map(|(pid, entry)| (pid, entry.path()))
+        .collect()
+}
+
+/// As a recorder makes it: in a directory that others can write to what has a name may be theirs.
+fn is_own(directory: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(directory).is_ok_and(|metadata| {
+        metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0
+    })
+}
+
+/// Nobody listens there, not in another PID namespace either. Does not wait for who is busy.
+fn is_refused(socket: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let Ok(address) = SocketAddrUnix::new(socket) else { return false };
+    let connected = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .and_then(|client| rustix::net::connect(&client, &address));
+    connected == Err(rustix::io::Errno::CONNREFUSED)
 }
 
 /// Has it attach tracers, that record in the file.

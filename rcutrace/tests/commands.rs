@@ -5,6 +5,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -313,6 +314,32 @@ fn a_process_is_attached_to_and_asked_and_left() {
     assert_eq!(text(&output.stderr), format!("rcutrace: process {pid}: heap is not attached\n"));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(told(&requests), "detach\tall");
+}
+
+#[test]
+fn sockets_of_dead_processes_are_removed_and_no_others() {
+    let place = Place::new();
+    let directory = place.path("rcutrace");
+    std::fs::DirBuilder::new().mode(0o700).create(&directory).expect("created");
+    let bind = |name: &str| UnixListener::bind(directory.join(name)).expect("bound");
+    let (nobody, another) = ("4194305", "4194306");
+    drop(bind(nobody));
+    // Of a process in another PID namespace, which answers.
+    let _listener = bind(another);
+    // A process of that number is there, and may be about to listen.
+    let alive = std::process::id().to_string();
+    drop(bind(&alive));
+    drop(bind("notes"));
+    std::fs::write(directory.join("4194307"), "").expect("written");
+    let output = place.run(&["status"]);
+    assert!(text(&output.stdout).contains("its socket is dead"), "{output:?}");
+    let names = std::fs::read_dir(&directory).expect("there").flatten();
+    let mut names: Vec<_> =
+        names.map(|entry| entry.file_name().into_string().expect("text")).collect();
+    names.sort();
+    let mut left = [another, "4194307", &alive, "notes"];
+    left.sort();
+    assert_eq!(names, left);
 }
 
 #[test]
