@@ -4,6 +4,7 @@
 #include "test.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <rcu_notrace/tracepoint.h>
 #include <sys/time.h>
 
@@ -131,6 +132,118 @@ static void a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waite
     fork_waits_and_a_handler_forks(start_a_long_list);
 }
 
+/* ---- a child that nobody announced, with a second thread ---------------------------------------- */
+
+enum { WITHIN = 10 };
+
+static atomic_bool go_on, inside, let_go, has_waited;
+static int delay;
+
+static void *has_a_section_then(void *unused)
+{
+    while (!go_on)
+        ;
+    for (int i = 0; i < delay; i++)
+        __asm__ volatile("");
+    rcu_read_lock_notrace();
+    inside = true;
+    while (!let_go)
+        ;
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+static void *waits_once(void *unused)
+{
+    synchronize_rcu();
+    has_waited = true;
+    return unused;
+}
+
+/* Its first section, while the first thread starts over. */
+static void section_meanwhile(void)
+{
+    pthread_t reader = start(has_a_section_then, NULL), waiter;
+
+    usleep(200);
+    go_on = true;
+    rcu_register_thread();
+    while (!inside)
+        ;
+    waiter = start(waits_once, NULL);
+    sleep_ms(2);
+    if (has_waited)
+        _exit(WITHIN);
+    let_go = true;
+    pthread_join(waiter, NULL);
+    pthread_join(reader, NULL);
+    synchronize_rcu();
+    _exit(PASS);
+}
+
+static void *waits_then(void *unused)
+{
+    while (!go_on)
+        ;
+    for (int i = 0; i < delay; i++)
+        __asm__ volatile("");
+    return waits_once(unused);
+}
+
+static void wait_meanwhile(void)
+{
+    pthread_t waiter = start(waits_then, NULL);
+
+    usleep(100);
+    go_on = true;
+    for (int i = 0; i < 20; i++)
+        synchronize_rcu();
+    pthread_join(waiter, NULL);
+    _exit(PASS);
+}
+
+/* Either it ends with the message, or nothing of the second thread's is forgotten. */
+static void second_threads(void (*run)(void))
+{
+    enum { CHILDREN = 300 };
+    unsigned refused = 0, passed = 0;
+
+    synchronize_rcu();
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child;
+        int status;
+
+        delay = (int)(i * 7919u % 6000);
+        child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+        if (!child) {
+            int quiet = open("/dev/null", O_WRONLY);
+
+            dup2(quiet, 2);
+            alarm(5);
+            run();
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        refused += WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+        passed += WIFEXITED(status) && WEXITSTATUS(status) == PASS;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == WITHIN)
+            fail("child %d: a grace period ended within a section", i);
+        if (WIFSIGNALED(status) && WTERMSIG(status) != SIGABRT)
+            fail("child %d: ended by signal %d", i, WTERMSIG(status));
+    }
+    printf("    %u children went on, %u were refused\n", passed, refused);
+    CHECK(passed + refused == CHILDREN && passed > 0 && refused > 0);
+}
+
+static void a_second_threads_first_section_while_the_first_starts_over_is_waited_for_or_refused(void)
+{
+    second_threads(section_meanwhile);
+}
+
+static void a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused(void)
+{
+    second_threads(wait_meanwhile);
+}
+
 /* ---- a barrier that runs the callback that forks ----------------------------------------------- */
 
 enum { QUEUERS = 8, EACH = 300000 };
@@ -196,6 +309,8 @@ int main(int argc, char **argv)
     static const struct scenario list[] = {
         SCENARIO(a_fork_above_one_that_waits_for_a_callback_is_not_waited_for_in_children),
         SCENARIO(a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waited_for_in_children),
+        SCENARIO(a_second_threads_first_section_while_the_first_starts_over_is_waited_for_or_refused),
+        SCENARIO(a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused),
         SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
              "no thread to run callbacks; rcu_barrier() runs them"),
     };

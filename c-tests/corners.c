@@ -412,16 +412,16 @@ static void a_barrier_that_is_refused_in_the_middle_hangs_nobody(void)
 
 int main(int argc, char **argv)
 {
+#define OLDER_SECTIONS \
+    "has threads with sections that are older than its first call of RCU; call rcu_register_thread() before it starts any"
     static const struct scenario list[] = {
         SCENARIO(sections_in_a_vfork_child_do_not_lend_their_thread_id),
         {"a_second_thread_of_an_unannounced_child_is_told_who_must_call_first",
          a_second_thread_of_an_unannounced_child_is_told_who_must_call_first, 0,
          "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
         {"a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten",
-         a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten, 0,
-         "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
-        {"nor_where_the_child_has_its_parents_number", nor_where_the_child_has_its_parents_number, 0,
-         "called RCU in a second thread first; call rcu_register_thread() before it starts any"},
+         a_section_of_a_second_thread_of_an_unannounced_child_is_not_forgotten, 0, OLDER_SECTIONS},
+        {"nor_where_the_child_has_its_parents_number", nor_where_the_child_has_its_parents_number, 0, OLDER_SECTIONS},
         SCENARIO(but_sections_of_threads_that_have_ended_there_are_no_matter),
         SCENARIO(a_traced_pthread_setspecific_does_not_recurse),
         SCENARIO(an_ipi_that_merged_into_anothers_signal_is_answered),

@@ -507,7 +507,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * sections, call call_rcu(), synchronize_rcu() and fork(), and should not take long. One that ends its
  * thread, by pthread_exit() or cancellation, ends the process with a message.
  *
- * Context: any, but not where the caller may leave by siglongjmp() from a handler that interrupts it. Wait-free, no memory; about 10 ns. Wakes the worker if that sleeps (a system call).
+ * Context: any; but who interrupts it must not leave by siglongjmp(). Wait-free, no memory; about 10 ns. Wakes
+ * the worker if that sleeps (a system call).
  *
  * The worker: call_rcu() cannot create it, because it may run under malloc's lock. The next call of
  * synchronize_rcu(), cond_synchronize_rcu(), rcu_barrier() or rcu_register_thread() by any thread
@@ -524,7 +525,7 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * is created as above. fork() waits for a callback that runs to return, for 0.1 s at most; one that
  * takes longer is not called in the child, nor is one that forks called there again. A child of
  * _Fork() or of a raw clone may lose callbacks that its parent's worker was just sorting, and calls none
- * before it has waited, or called rcu_register_thread(). Heads must
+ * before it has waited, or called rcu_register_thread(); which it does before it starts threads. Heads must
  * not lie on a thread's stack if another thread forks a child that uses RCU: there that stack is gone.
  * A child that was forked in a signal handler that interrupted call_rcu() or a wait for a grace period
  * may only exec or _exit.

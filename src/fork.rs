@@ -7,7 +7,7 @@
 use core::ptr;
 use core::sync::atomic::{
     AtomicI32, AtomicPtr, AtomicU32, AtomicU8,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, SeqCst},
 };
 
 use crate::flavour::{self, Flavour};
@@ -17,11 +17,29 @@ use crate::{bug, ipi, proc, stall, tracepoint};
 
 const PAGE: usize = 4096;
 
-/// A word that is 1 here and 0 in a child nobody told us of; null where the kernel cannot.
-static WITNESS: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// What the kernel makes zero in each child.
+struct Wiped {
+    /// 1 in a process that this library's state describes.
+    witness: AtomicU32,
+    /// 1 once somebody makes it so.
+    begun: AtomicU32,
+    /// 1 if another thread than the first had a section before: it is in counts that are forgotten.
+    strangers: AtomicU32,
+}
+
+/// Its page; null where the kernel cannot.
+static WIPED: AtomicPtr<Wiped> = AtomicPtr::new(ptr::null_mut());
 
 /// The process that this library's state describes.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
+
+/// How often a child has started over, between the first process and this one.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// Another number in each child: in PID namespaces of their own they may have their parents' id.
+pub fn generation() -> u32 {
+    GENERATION.load(Relaxed)
+}
 
 /// How many threads are between the two ends of a fork.
 static FORKING: AtomicU32 = AtomicU32::new(0);
@@ -51,10 +69,10 @@ pub fn start() {
     unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(announced)) };
     if let Some(page) = sys::map(PAGE) {
         if sys::wipe_on_fork(page.as_ptr(), PAGE) {
-            let witness = page.as_ptr().cast::<AtomicU32>();
-            // SAFETY: a fresh page, aligned, never unmapped.
-            unsafe { (*witness).store(1, Relaxed) };
-            WITNESS.store(witness, SeqCst);
+            let wiped = page.as_ptr().cast::<Wiped>();
+            // SAFETY: a fresh page of zeros, aligned, never unmapped.
+            unsafe { (*wiped).witness.store(1, Relaxed) };
+            WIPED.store(wiped, SeqCst);
         } else {
             // SAFETY: fresh, and nobody's.
             unsafe { sys::unmap(page.as_ptr(), PAGE) };
@@ -62,27 +80,24 @@ pub fn start() {
     }
 }
 
-fn witness() -> Option<&'static AtomicU32> {
+fn wiped() -> Option<&'static Wiped> {
     // SAFETY: null, or the page of `start`, which is never unmapped.
-    unsafe { WITNESS.load(Relaxed).as_ref() }
+    unsafe { WIPED.load(Relaxed).as_ref() }
 }
 
-/// Beside the witness: another thread than the first had sections in a child before that started over. They are
-/// in counts that are about to be forgotten.
-fn strangers() -> Option<&'static AtomicU32> {
-    // SAFETY: as above; the page has room for many.
-    unsafe { WITNESS.load(Relaxed).wrapping_add(1).as_ref().filter(|_| witness().is_some()) }
-}
-
+/// In a child that has not started over.
 fn is_unannounced() -> bool {
-    witness().is_some_and(|witness| witness.load(Relaxed) == 0)
+    wiped().is_some_and(|wiped| wiped.witness.load(Relaxed) == 0)
 }
 
-/// This thread has a section, in a process that is not, or not yet, ours.
+/// This thread is about to be counted without a name, in a process that is not, or not yet, ours.
+///
+/// STRANGERS: the note, then the count (both full fences); who starts over forgets the counts, then looks for
+/// notes. So a count that was forgotten was noted.
 pub fn note_a_stranger() {
     if is_unannounced() && sys::gettid() != sys::getpid() {
-        if let Some(strangers) = strangers() {
-            strangers.store(1, SeqCst);
+        if let Some(wiped) = wiped() {
+            wiped.strangers.store(1, SeqCst);
         }
     }
 }
@@ -90,9 +105,9 @@ pub fn note_a_stranger() {
 /// Starts over if this is a child that nobody told us of.
 #[inline]
 pub fn check() {
-    if let Some(witness) = witness() {
-        if witness.load(Relaxed) == 0 && !broken!("fork-witness") {
-            start_over_unannounced(witness);
+    if let Some(wiped) = wiped() {
+        if wiped.witness.load(Acquire) == 0 && !broken!("fork-witness") {
+            start_over_unannounced(wiped);
         }
     } else if !is_our_process() {
         start_over_unwitnessed();
@@ -114,33 +129,45 @@ fn start_over_unwitnessed() {
 }
 
 #[cold]
-fn start_over_unannounced(witness: &AtomicU32) {
-    let before = begin_over();
+fn start_over_unannounced(wiped: &Wiped) {
     let pid = sys::getpid();
     let is_first = pid < 0 || sys::gettid() == pid;
-    if witness.compare_exchange(0, 1, SeqCst, Relaxed).is_err() {
-        busy::of_this_thread().store(before, Relaxed);
-        // Nor may this one use what the first is about to forget.
-        while !is_first && process() != pid {
-            sys::sleep_ns(50_000);
-        }
-        return;
-    }
+    let has_begun = || wiped.begun.load(SeqCst) != 0;
     // What goes on in the child is its first thread's section and registration. From another
-    // thread we could not tell whether the first one is in a section; nor, from the first, whether the others
-    // are that had any.
-    let had_sections = strangers().is_some_and(|strangers| strangers.load(SeqCst) != 0);
-    let has_others = || proc::status(pid).and_then(|s| s.threads).is_none_or(|threads| threads > 1);
-    if !is_first || (had_sections && has_others() && !broken!("fork-strangers")) {
-        bug::die_in_thread(
-            sys::gettid(),
-            &[
-                b"a child of _Fork or clone called RCU in a second thread first; ",
-                b"call rcu_register_thread() before it starts any",
-            ],
-        );
+    // thread we could not tell whether the first one is in a section.
+    if !is_first && !has_begun() {
+        refuse_a_second_thread(b"a child of _Fork or clone called RCU in a second thread first; ");
     }
-    in_child(before);
+    if is_first && !has_begun() {
+        return in_child(begin_over());
+    }
+    // A handler above the first thread goes on, for it may not wait. Others may not use what is about to be forgotten.
+    while !is_first && wiped.witness.load(Acquire) == 0 && !broken!("fork-losers") {
+        sys::sleep_ns(50_000);
+    }
+}
+
+fn refuse_a_second_thread(what: &[u8]) -> ! {
+    bug::die_in_thread(sys::gettid(), &[what, b"call rcu_register_thread() before it starts any"])
+}
+
+/// After the counts are forgotten. What a stranger had there cannot be told from what the parent's threads had; it
+/// does not matter if they are all gone.
+fn refuse_strangers(wiped: &Wiped) {
+    // The kernel wakes who joins a thread a moment before it does not count it any more.
+    const LOOKS: u32 = 50;
+    const BETWEEN_NS: u32 = 1_000_000;
+    for _ in 0..LOOKS {
+        if wiped.strangers.load(SeqCst) == 0 || broken!("fork-strangers") {
+            return;
+        }
+        // Where that cannot be read they may be there.
+        if proc::threads() == Some(1) {
+            return;
+        }
+        sys::sleep_ns(BETWEEN_NS);
+    }
+    refuse_a_second_thread(b"a child of _Fork or clone has threads with sections that are older than its first call of RCU; ");
 }
 
 /// Takes a fork from a count of them: not below zero, where it is an older one, under the one (in a signal
@@ -208,9 +235,8 @@ fn begin_over() -> u8 {
 }
 
 fn in_child(before: u8) {
-    // Emulators there are that accept the wiping and do not do it: the witness alone is not asked.
-    if let Some(witness) = witness() {
-        witness.store(1, SeqCst);
+    if let Some(wiped) = wiped() {
+        wiped.begun.store(1, SeqCst);
     }
     FORKING.store(0, SeqCst);
     if !broken!("fork-reset") {
@@ -220,8 +246,14 @@ fn in_child(before: u8) {
         for flavour in flavour::ALL {
             start_over(flavour, flavour.reader());
         }
-        // Last: from here on other threads of the child may join.
         PROCESS.store(sys::getpid(), SeqCst);
+        GENERATION.fetch_add(1, SeqCst);
+    }
+    if let Some(wiped) = wiped() {
+        refuse_strangers(wiped);
+        // Last: from here on other threads of the child may join, and wait. Emulators there are that accept the
+        // wiping and do not do it: the witness alone is not asked.
+        wiped.witness.store(1, SeqCst);
     }
     busy::of_this_thread().store(before, Relaxed);
 }

@@ -72,7 +72,7 @@ impl Flavour {
     fn synchronize_here(&self, urgency: Urgency) -> bool {
         // A probe may just have forked behind our back.
         fork::check();
-        let process = fork::process();
+        let generation = fork::generation();
         // The caller's updates come before the snapshot of the sequence: who finds the sequence
         // advanced relies on a grace period that began after them.
         fence(SeqCst);
@@ -129,7 +129,7 @@ impl Flavour {
                         }
                     }
                     if led {
-                        break fork::process() == process;
+                        break fork::generation() == generation;
                     }
                 }
                 Waited::InVain => {}
@@ -240,7 +240,7 @@ impl Flavour {
 
     /// One grace period. The caller leads. False in the child of a probe that forked.
     fn run(&self, urgency: Urgency) -> bool {
-        let process = fork::process();
+        let generation = fork::generation();
         if !broken!("start-order") {
             self.seq.start();
         }
@@ -277,7 +277,7 @@ impl Flavour {
         if self.is_alone(&mut roster) {
             drop(roster);
             self.holdouts.finish();
-            return self.end(&wait, process);
+            return self.end(&wait, generation);
         }
         let barrier = ipi::mode() != ipi::Mode::Signal && {
             self.glance(&mut roster, tag);
@@ -309,20 +309,20 @@ impl Flavour {
         if asked != 0 {
             event::rcu_quiescent_state_report(self.name(), self.seq.now(), asked as c_int);
         }
-        self.end(&wait, process)
+        self.end(&wait, generation)
     }
 
     /// The end of a grace period, unless this is not the process in which it began any more.
-    fn end(&self, wait: &Wait, process: i32) -> bool {
+    fn end(&self, wait: &Wait, generation: u32) -> bool {
         fork::check();
-        if fork::process() == process || broken!("event-fork") {
+        if fork::generation() == generation || broken!("event-fork") {
             if !broken!("end-order") || self.seq.now() & 1 == 1 {
                 self.seq.end();
             }
             wait.book(self);
             wait.tell(self, c"end");
         }
-        fork::process() == process || broken!("event-fork")
+        fork::generation() == generation || broken!("event-fork")
     }
 
     /// Whether nobody but the caller is listed: then every other thread's next section begins with a

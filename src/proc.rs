@@ -119,6 +119,14 @@ pub fn status(tid: i32) -> Option<Status> {
     reading.end()
 }
 
+/// How many threads this process has, in whichever PID namespace. Nothing where that cannot be read.
+pub fn threads() -> Option<u64> {
+    let file = File::open(b"/proc/self/status\0").ok()?;
+    let mut reading = Reading::new(sys::getpid());
+    each_line_of(&file, |line| reading.take(line.text()));
+    reading.status.threads
+}
+
 /// Whether a /proc that lists this thread lists no such other. Not being told is no answer: a process may be
 /// out of descriptors.
 pub fn lacks(tid: i32) -> bool {
@@ -153,10 +161,14 @@ fn open(tid: i32, name: &[u8]) -> Result<File, i32> {
     File::open(&path)
 }
 
-/// Shows each line of that file, cut off where it is too long (a list of groups may be). An error
-/// if the file cannot be opened.
-fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), i32> {
-    let file = open(tid, name)?;
+/// Shows each line of that file. An error if it cannot be opened.
+fn each_line(tid: i32, name: &[u8], visit: impl FnMut(Short)) -> Result<(), i32> {
+    each_line_of(&open(tid, name)?, visit);
+    Ok(())
+}
+
+/// Shows each line of a file, cut off where it is too long (a list of groups may be).
+fn each_line_of(file: &File, mut visit: impl FnMut(Short)) {
     let mut piece = [0; 256];
     let mut line = Short::new();
     loop {
@@ -169,7 +181,6 @@ fn each_line(tid: i32, name: &[u8], mut visit: impl FnMut(Short)) -> Result<(), 
     if line.used != 0 {
         visit(line);
     }
-    Ok(())
 }
 
 /// Shows the lines that end in this piece of a file; `line` is what the last one has of the next.

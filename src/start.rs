@@ -39,9 +39,10 @@ fn start() {
         fork::start();
         ipi::start();
         exit_hook::start();
-        configure();
-        // After what prints the counters has hooked in there: the last comes first.
+        // In this order: the last comes first, and the counters are printed when callbacks have run.
+        stats::start();
         exit::start();
+        configure();
         STATE.store(STARTED, Release);
     }
     while STATE.load(Acquire) != STARTED {

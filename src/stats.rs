@@ -1,6 +1,6 @@
 //! What the library counted, none of it on the read side's fast path.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::bug::{self, Decimal};
 use crate::flavour::{Flavour, ALL};
@@ -148,21 +148,33 @@ impl Flavour {
     }
 }
 
-/// Arranges for the counters to be printed at exit if `RCU_NOTRACE_STATS` is 1. Once.
+/// The counters are to be printed at exit.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
+/// Hooks into exit. Once.
+pub fn start() {
+    // SAFETY: the function stays loaded (-z nodelete).
+    unsafe { libc::atexit(at_exit) };
+}
+
+extern "C" fn at_exit() {
+    if WANTED.load(Relaxed) {
+        print();
+    }
+}
+
+/// Has the counters printed at exit if `RCU_NOTRACE_STATS` is 1.
 pub fn configure() {
     match start::environment(c"RCU_NOTRACE_STATS") {
         None | Some(b"" | b"0") => {}
-        Some(b"1") => {
-            // SAFETY: the function stays loaded (-z nodelete).
-            unsafe { libc::atexit(print) };
-        }
+        Some(b"1") => WANTED.store(true, Relaxed),
         Some(other) => bug::warn(&[b"RCU_NOTRACE_STATS=", other, b" is neither 0 nor 1; using 0"]),
     }
 }
 
 /// One line a counter, with the process's id (children of a fork print theirs); of the first
 /// flavour, of others that were used, and of tracepoints if there are any.
-extern "C" fn print() {
+fn print() {
     let process = Decimal::new(sys::getpid() as u64);
     for flavour in ALL {
         let stats = flavour.stats();

@@ -103,10 +103,13 @@ impl Transient {
         if reader.counted.load(Relaxed) != 0 {
             return;
         }
+        let has_a_name = reader.knows_its_thread();
         let side = self.current.load(Relaxed) & 1;
         stop!("transient-side");
+        // STRANGERS: after the note, if there is one (partner: `fork::refuse_strangers`).
         self.side(side).add();
-        let place = Place { side, slot: self.take_slot(reader, side) };
+        let slot = if has_a_name { self.take_slot(reader, side) } else { NO_SLOT };
+        let place = Place { side, slot };
         // A signal handler may have counted the section before us: then it is counted twice, and
         // ours goes.
         if broken!("counted-claim") {
@@ -142,9 +145,6 @@ impl Transient {
     }
 
     fn take_slot(&self, reader: &Reader, side: usize) -> usize {
-        if !reader.knows_its_thread() {
-            return NO_SLOT;
-        }
         let tid = reader.tid.load(Relaxed);
         for probe in 0..PROBES {
             let index = (tid as usize).wrapping_add(probe) % SLOTS;

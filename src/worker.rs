@@ -13,6 +13,7 @@ use core::sync::atomic::{
 };
 
 use crate::bug;
+use crate::exit_hook;
 use crate::flavour::Flavour;
 use crate::reader::role;
 use crate::sys::{self, futex};
@@ -186,6 +187,7 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
     sys::unblock_signal(ipi::signal_number());
     flavour.reader().role.fetch_or(role::WORKER, Relaxed);
+    exit_hook::arm();
     let worker = &flavour.callbacks.worker;
     let mut naps = 0;
     loop {

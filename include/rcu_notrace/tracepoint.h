@@ -56,8 +56,9 @@
  * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
  * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint (the process ends with
  * a message); and nothing that takes the loader's lock (dlopen, dlclose, dlsym, dladdr), which another thread may have
- * that loads a module with tracepoints, and waits for this one. exit() may be called there; fork() waits for such a
- * function, for a second at most.
+ * that loads a module with tracepoints, and waits for this one. exit() may be called there, unless a destructor
+ * unregisters probes; fork() waits for such a function, for a second at most. A walk over modules of which one goes
+ * meanwhile ends there.
  *
  * A probe's code and data stay until it was unregistered and tracepoint_synchronize_unregister() has returned: so
  * before the module (shared object) that they lie in is unloaded. The same before the module of the tracepoint

@@ -208,12 +208,12 @@ impl Flavour {
         };
         // Before the goals are set: a probe that forks has other ones in its child.
         tell(c"Begin");
-        let mut process = fork::process();
+        let mut generation = fork::generation();
         let mut goals = callbacks.queued();
         while !broken!("callback-barrier") {
             // A callback that was called below may have forked, and the child counts anew.
-            if process != fork::process() && !broken!("barrier-goals") {
-                process = fork::process();
+            if generation != fork::generation() && !broken!("barrier-goals") {
+                generation = fork::generation();
                 goals = callbacks.queued();
             }
             let seen = callbacks.rounds.load(SeqCst);
