@@ -132,17 +132,21 @@ fn start_over_unwitnessed() {
 fn start_over_unannounced(wiped: &Wiped) {
     let pid = sys::getpid();
     let is_first = pid < 0 || sys::gettid() == pid;
-    let has_begun = || wiped.begun.load(SeqCst) != 0;
+    if is_first {
+        // A handler above may have been faster; or be this one, and goes on: it may not wait.
+        let before = begin_over();
+        return match wiped.begun.compare_exchange(0, 1, SeqCst, Relaxed) {
+            Ok(_) => in_child(before),
+            Err(_) => busy::of_this_thread().store(before, Relaxed),
+        };
+    }
     // What goes on in the child is its first thread's section and registration. From another
     // thread we could not tell whether the first one is in a section.
-    if !is_first && !has_begun() {
+    if wiped.begun.load(SeqCst) == 0 {
         refuse_a_second_thread(b"a child of _Fork or clone called RCU in a second thread first; ");
     }
-    if is_first && !has_begun() {
-        return in_child(begin_over());
-    }
-    // A handler above the first thread goes on, for it may not wait. Others may not use what is about to be forgotten.
-    while !is_first && wiped.witness.load(Acquire) == 0 && !broken!("fork-losers") {
+    // Others may not use what is about to be forgotten.
+    while wiped.witness.load(Acquire) == 0 && !broken!("fork-losers") {
         sys::sleep_ns(50_000);
     }
 }
@@ -236,6 +240,7 @@ fn begin_over() -> u8 {
 
 fn in_child(before: u8) {
     if let Some(wiped) = wiped() {
+        // In an announced child it is not yet.
         wiped.begun.store(1, SeqCst);
     }
     FORKING.store(0, SeqCst);
