@@ -40,7 +40,7 @@ compare() {
 
 # fails_plainly NAME - runs it as it is; says what is wrong, if anything is
 fails_plainly() {
-    run plain "$1" timeout "${2:-60}"
+    run plain "$1" timeout -k 10 "${2:-60}"
     [ "$(cat plain/status)" -eq "${exit_status[$1]}" ] ||
         echo "status $(cat plain/status), expected ${exit_status[$1]}: $(head -n 1 plain/stderr)"
 }

@@ -139,7 +139,7 @@ excused() {
     for attempt in 1 2 3; do
         comm -13 <(sort heard) <(sort traced/out/verdicts) > odd
         [ -s odd ] || return 0
-        run again "$name" timeout "${limit[$name]:-120}"
+        run again "$name" timeout -k 10 "${limit[$name]:-120}"
         normalised again "$name"
         sort -u heard again/out/verdicts -o heard
     done
@@ -161,7 +161,7 @@ run_under() {
     chmod 666 trace storm
     under "$@"
     start=$(date +%s%N)
-    run traced "$2" timeout "${limit[$2]:-120}" "${prefix[@]}"
+    run traced "$2" timeout -k 10 "${limit[$2]:-120}" "${prefix[@]}"
     measure
     read_storm
 }

@@ -142,15 +142,60 @@ static void wait_somehow(unsigned long round)
     }
 }
 
+/* ---- the end ------------------------------------------------------------------------------------ */
+
+static pthread_key_t main_key;
+static bool has_main_key, main_has_left;
+
+static void on_main_exit(void *unused)
+{
+    (void)unused;
+    __atomic_store_n(&main_has_left, true, __ATOMIC_RELAXED);
+}
+
+/* By the main thread. */
+static void watch_main(void)
+{
+    main_has_left = false;
+    if (has_main_key)
+        pthread_setspecific(main_key, &main_key);
+}
+
+/* Whether there is nobody but the main thread, which has left, us, the recorder's thread and RCU's two: what stays as long
+ * as the process does must not be what keeps it. */
+static bool is_left_over(void)
+{
+    enum { STATE = 3, THREADS = 20, NOBODYS = 5 };
+    char text[1024];
+    const char *at;
+    ssize_t length;
+    int fd;
+
+    if (!__atomic_load_n(&main_has_left, __ATOMIC_RELAXED))
+        return false;
+    fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    length = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[length > 0 ? length : 0] = 0;
+    at = strrchr(text, ')');
+    if (!at || strncmp(at, ") Z", 3))
+        return false;
+    for (int field = STATE; at && field <= THREADS; field++)
+        at = strchr(at + 1, ' ');
+    return at && strtol(at, NULL, 10) <= NOBODYS;
+}
+
 static void *storm(void *unused)
 {
     const struct timespec pause = {pause_ns / 1000000000, pause_ns % 1000000000};
     struct seen last = look();
 
-    /* By this name the recorder knows threads that do not keep a process alive. */
     prctl(PR_SET_NAME, "rcu_notrace");
     prctl(PR_SET_TIMERSLACK, 1);
-    for (unsigned long round = 0;; round++) {
+    /* By the time that it asks RCU's two are there. */
+    for (unsigned long round = 0; round < 64 || round % 32 || !is_left_over(); round++) {
         if (switching && round % 32 == 0)
             switch_mode(round);
         wait_somehow(round);
@@ -223,6 +268,7 @@ static bool start(void)
 static void in_child(void)
 {
     count_preload();
+    watch_main();
     if (start())
         COUNT(forks, 1);
 }
@@ -286,6 +332,8 @@ int __libc_start_main(main_function *main, int count, char **arguments, void (*i
     memcpy(&real, &address, sizeof(real));
     if (counts) {
         count_preload();
+        has_main_key = !pthread_key_create(&main_key, on_main_exit);
+        watch_main();
         if (start()) {
             COUNT(images, 1);
             pthread_atfork(NULL, NULL, in_child);
