@@ -131,6 +131,7 @@ static void signals_hit_readers_that_come_and_go(void)
     struct sigaction action;
     struct rcu_notrace_stats s;
     int mode = rcu_notrace_get_ipi_mode();
+    uint64_t began = now_ns();
 
     memset(&action, 0, sizeof(action));
     action.sa_handler = on_timer;
@@ -143,7 +144,10 @@ static void signals_hit_readers_that_come_and_go(void)
         threads[i] = start(reader, NULL);
     threads[READERS] = start(churn, NULL);
     threads[READERS + 1] = start(updater, NULL);
-    sleep_ms(seconds() * 1000);
+    /* On a busy machine for longer. */
+    do
+        sleep_ms(seconds() * 1000);
+    while (stats().grace_periods <= 20 && now_ns() - began < 20000000000);
     stop = true;
     for (int i = 0; i < READERS + 2; i++)
         pthread_join(threads[i], NULL);
