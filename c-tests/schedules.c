@@ -383,10 +383,10 @@ static void section_that_is_parked(void)
     CHECK(SOON(parking[1].reached));
 }
 
-/* A handler joined, and gave the count back; then comes that moment, in which its thread, which saw it parked before, joins. */
+/* A handler joined, and gave the count back; then comes that moment, in which its thread joins. */
 static void a_thread_joins_when_its_handler_is_parked_for_a_moment(void)
 {
-    struct stop reader[] = {{.place = "join", .handler = section_that_is_parked}, {.place = "join-counted"}, {.place = NULL}};
+    struct stop reader[] = {{.place = "join-begins", .handler = section_that_is_parked}, {.place = "join-claimed"}, {.place = NULL}};
 
     be_parked_twice(reader);
     CHECK(SOON(reader[1].reached));

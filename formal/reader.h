@@ -93,6 +93,9 @@ inline join(r) {
 	:: (before != NEW && !IS_PARKED(before)) || is_leaving[r]
 #endif
 	:: else ->
+#ifndef BROKEN_join_count
+		transient_enter(r);
+#endif
 #ifdef BROKEN_join_claim
 		set_mark(r, JOINING);
 		slow = 1;
@@ -103,9 +106,6 @@ inline join(r) {
 		:: !slow
 		:: else ->
 			slow = 0;
-#ifndef BROKEN_join_count
-			transient_enter(r);
-#endif
 #ifdef BROKEN_count_back_early
 			transient_exit(r);
 #endif

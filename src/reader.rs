@@ -345,6 +345,7 @@ impl Reader {
     /// Enters the registry. In a section, which counts as transient; the thread's exit is sure to
     /// take it out again.
     fn join(&self, flavour: &Flavour) {
+        stop!("join-begins");
         let before = self.mark.load(Relaxed);
         if before != mark::NEW && !mark::is_parked(before) {
             return;
@@ -360,6 +361,11 @@ impl Reader {
         if !self.knows_its_thread() || !flavour.registry.claim() {
             return;
         }
+        // A handler that joined before that look gave our count back, and a waiter took the reader out since. Now: where the
+        // exchange below succeeds no other handler has come in between, so there is no moment without a count.
+        if !broken!("join-count") {
+            flavour.transient.enter(self);
+        }
         stop!("join");
         // One of us and the signal handlers above us wins; the handlers above the winner find
         // JOINING and leave it alone.
@@ -370,10 +376,6 @@ impl Reader {
             return;
         }
         stop!("join-claimed");
-        // A handler that joined before us gave our count back, and a waiter was about to park the reader then.
-        if !broken!("join-count") {
-            flavour.transient.enter(self);
-        }
         if broken!("count-back-early") {
             flavour.transient.exit(self, flavour);
         }
