@@ -231,7 +231,8 @@ static void second_threads(void (*run)(void))
             fail("child %d: ended by signal %d", i, WTERMSIG(status));
     }
     printf("    %u children went on, %u were refused\n", passed, refused);
-    CHECK(passed + refused == CHILDREN && passed > 0 && refused > 0);
+    /* Whether any comes at the moment at which it is refused is luck. */
+    CHECK(passed + refused == CHILDREN && passed > 0);
 }
 
 static void a_second_threads_first_section_while_the_first_starts_over_is_waited_for_or_refused(void)
