@@ -36,23 +36,23 @@ static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// How often a child has started over, between the first process and this one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
+/// How many threads are between the two ends of a fork.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+/// The id of the process that this library's state describes, also in a child of vfork.
+pub fn process() -> i32 {
+    PROCESS.load(Relaxed)
+}
+
 /// Another number in each child: in PID namespaces of their own they may have their parents' id.
 pub fn generation() -> u32 {
     GENERATION.load(Relaxed)
 }
 
-/// How many threads are between the two ends of a fork.
-static FORKING: AtomicU32 = AtomicU32::new(0);
-
-/// Its id, also in a child of vfork.
-pub fn process() -> i32 {
-    PROCESS.load(Relaxed)
-}
-
 /// False in a child of vfork, and in a forked child that nobody told us of yet.
 pub fn is_our_process() -> bool {
     // In a PID namespace of its own a child may have its parent's number.
-    if is_unannounced() && !broken!("fork-namespace") {
+    if unannounced().is_some() && !broken!("fork-namespace") {
         return false;
     }
     let pid = sys::getpid();
@@ -85,9 +85,9 @@ fn wiped() -> Option<&'static Wiped> {
     unsafe { WIPED.load(Relaxed).as_ref() }
 }
 
-/// In a child that has not started over.
-fn is_unannounced() -> bool {
-    wiped().is_some_and(|wiped| wiped.witness.load(Relaxed) == 0)
+/// The page, in a child that has not started over.
+fn unannounced() -> Option<&'static Wiped> {
+    wiped().filter(|wiped| wiped.witness.load(Relaxed) == 0)
 }
 
 /// This thread is about to be counted without a name, in a process that is not, or not yet, ours.
@@ -95,8 +95,8 @@ fn is_unannounced() -> bool {
 /// STRANGERS: the note, then the count (both full fences); who starts over forgets the counts, then looks for
 /// notes. So a count that was forgotten was noted.
 pub fn note_a_stranger() {
-    if is_unannounced() && sys::gettid() != sys::getpid() {
-        if let Some(wiped) = wiped() {
+    if let Some(wiped) = unannounced() {
+        if sys::gettid() != sys::getpid() {
             wiped.strangers.store(1, SeqCst);
         }
     }
