@@ -1,7 +1,7 @@
 # rcu-notrace. Targets: all check check-long torture bench trace install uninstall installcheck abi clean;
 # parts of them: tracers rcutrace preload tests check-headers check-rust check-c check-usdt check-tracers
 # check-record check-broken check-torture check-models check-preload-library check-preload-quick check-sanitizers; of check-long:
-# check-broken-long check-record-broken check-faults-long check-torture-long torture-broken check-sanitizers-long
+# check-c-long check-broken-long check-record-broken check-faults-long check-torture-long torture-broken check-sanitizers-long
 # check-preload-library-long check-preload check-miri models;
 # alone: bench-tracers fuzz fuzz-tracers.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR CMD V=1.
@@ -42,7 +42,7 @@ tools:
 
 # ---- the library ------------------------------------------------------------------------------
 # cargo decides what is out of date. Two builds: the usual one, and the portable reader for tests.
-RUST := $(wildcard src/*.rs src/*/*.rs src/sys/tls.c) Cargo.toml Cargo.lock build.rs cbindgen.toml
+RUST := $(wildcard src/*.rs src/*/*.rs src/sys/tls.c) Cargo.toml Cargo.lock build.rs
 FEATURES_one :=
 FEATURES_two := --features portable-reader
 TARGET ?= target
@@ -278,13 +278,16 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 .PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
-check: built check-headers check-rust check-c check-usdt check-tracers check-record check-broken installcheck
+check: check-beside check-c check-usdt check-tracers check-record check-broken installcheck
 	@echo 'check: all of it passed'
 
-# Tests run one after another; what they need is built by all processors.
-.PHONY: built
-built: | tools
-	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" all tests
+# What does not mind what runs beside it, and all that is built, by all processors; the other tests then run one
+# after another.
+.PHONY: check-beside
+check-beside: | tools
+	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" --output-sync=target check-rust check-headers check-models \
+		all tests $(BREAKABLE) $(TORTURE_BINARIES) $(PRELOAD_TESTS) \
+		$(STORMED)
 
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)c-tests/headers.sh
@@ -341,8 +344,11 @@ check-broken: tests $(BREAKABLE)
 check-broken-long: tests $(BREAKABLE)
 	$(Q)c-tests/broken.sh $(B) all
 
+check-long: check check-c-long check-broken-long check-record-broken check-faults-long
+
 # All tests in all ways, and the storms much longer.
-check-long: check check-broken-long check-record-broken check-faults-long
+.PHONY: check-c-long
+check-c-long: tests
 	$(Q)RCU_NOTRACE_IPI=membarrier timeout 600 $(B)/c-tests/record
 	$(Q)STORM_SECONDS=20 SCENARIO_SECONDS=100 TEST_SECONDS=3000 c-tests/run.sh $(B)/c-tests $(CTESTS)
 

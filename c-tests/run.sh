@@ -55,10 +55,10 @@ else
     # The last ones: refused calls, what is hostile to a process, masses of whatever there is.
     run auto "" $reading $above boost urcu events tracepoints steps forks waits faults hostile crowd
     run auto .static $reading
-    run auto .portable $reading callbacks flavours polled
+    run auto .portable $reading flavours polled
     run signal "" $reading $above hostile
     run signal .portable $reading
-    run membarrier "" $reading
+    run membarrier "" sections grace_periods storm
 fi
 # Tracepoints loaded by their code, and in a program that is not position-independent.
 case " ${*:-tracepoints} " in

@@ -4,8 +4,6 @@
 check-models:
 	$(Q)formal/check.sh quick $(B)/models
 
-check: check-models
-
 models:
 	$(Q)formal/check.sh long $(B)/models
 check-long: models

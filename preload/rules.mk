@@ -24,15 +24,17 @@ $(B)/preload/%: preload/%.c $(wildcard c-tests/*.h) $(HEADERS) $(LIBRARIES)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B) -lrcu_notrace -Wl,-rpath,'$(CURDIR)/$(B)' -pthread -ldl
 
+PRELOAD_TESTS := $(B)/preload/answers $(B)/preload/alive
+
 # Without one safeguard: preload.h numbers them.
 $(B)/preload/broken_$(PRELOAD_BROKEN).so: $(PRELOAD_SOURCES) $(wildcard preload/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(build_preload) -DBROKEN=$(PRELOAD_BROKEN)
 
-check-preload-library: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
+check-preload-library: $(PRELOAD) $(PRELOAD_TESTS)
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B)
 # Other signals, storms at their full length, builds without a safeguard.
-check-preload-library-long: $(PRELOAD) $(B)/preload/answers $(B)/preload/alive
+check-preload-library-long: $(PRELOAD) $(PRELOAD_TESTS)
 	$(Q)MAKE='$(MAKE)' preload/test.sh $(B) long
 check: check-preload-library
 check-long: check-preload-library-long
