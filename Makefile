@@ -1,5 +1,5 @@
 # rcu-notrace. Targets: all check check-long torture bench trace install uninstall installcheck abi clean;
-# parts of them: tracers rcutrace preload tests check-headers check-rust check-c check-usdt check-tracers
+# parts of them: tracers rcutrace preload tests check-headers check-rust check-rcutrace check-c check-usdt check-tracers
 # check-record check-broken check-torture check-models check-preload-library check-preload-quick check-sanitizers; of check-long:
 # check-c-long check-broken-long check-record-broken check-faults-long check-torture-long torture-broken check-sanitizers-long
 # check-preload-library-long check-preload check-miri models;
@@ -261,7 +261,7 @@ $(B)/c-tests/%.portable: c-tests/%.c $(wildcard c-tests/*.h) $(HEADERS) $(PORTAB
 $(B)/c-tests/libother.a: c-tests/other.rs | tools
 	$(call say,RUSTC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)rustc --edition 2021 --crate-type staticlib -O -C panic=abort -o $@ $<
+	$(Q)MAKEFLAGS= rustc --edition 2021 --crate-type staticlib -O -C panic=abort -o $@ $<
 
 $(B)/c-tests/two_archives: c-tests/two_archives.c $(B)/c-tests/libother.a $(LIBRARIES)
 	$(call say,CC,$@)
@@ -275,7 +275,7 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B)/tracers -lrcutrace -L$(B) -lrcu_notrace \
 		-Wl,-rpath,'$(CURDIR)/$(B)/tracers:$(CURDIR)/$(B)' -pthread
 
-.PHONY: check-headers check-rust check-c check-usdt check-tracers check-record tests
+.PHONY: check-headers check-rust check-rcutrace check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
 check: check-beside check-c check-usdt check-tracers check-record check-broken installcheck
@@ -285,23 +285,24 @@ check: check-beside check-c check-usdt check-tracers check-record check-broken i
 # after another.
 .PHONY: check-beside
 check-beside: | tools
-	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" --output-sync=target check-rust check-headers check-models \
-		all tests $(BREAKABLE) $(TORTURE_BINARIES) $(PRELOAD_TESTS) \
-		$(STORMED)
+	+$(Q)$(MAKE) --no-print-directory -j "$$(nproc)" --output-sync=target check-rust check-rcutrace \
+		check-headers check-models all tests $(BREAKABLE) $(TORTURE_BINARIES) $(PRELOAD_TESTS) $(STORMED)
 
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
-	$(Q)c-tests/headers.sh
+	$(Q)MAKEFLAGS= c-tests/headers.sh
 
 check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --quiet --locked --lib --features portable-reader -- -D warnings
 	$(Q)$(CARGO) clippy --quiet --locked --lib -- -D warnings --cfg breakable
-	$(Q)$(CARGO) fmt --check -p rcutrace
-	$(Q)$(CARGO) clippy --quiet --locked --all-targets -p rcutrace -- -D warnings
-	$(Q)$(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace
 	$(Q)RCU_NOTRACE_BUILD='$(CURDIR)/$(B)' $(CARGO) test --locked
 	$(Q)$(CARGO) test --locked --features portable-reader --lib
+
+check-rcutrace: | tools
+	$(Q)$(CARGO) fmt --check -p rcutrace
+	$(Q)$(CARGO) clippy --quiet --locked --all-targets -p rcutrace --target-dir $(TARGET)/rcutrace -- -D warnings
+	$(Q)$(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace
 
 check-c: tests
 	$(Q)c-tests/run.sh $(B)/c-tests
