@@ -1,8 +1,8 @@
 # rcu-notrace. Targets: all check check-long torture bench trace install uninstall installcheck abi clean;
 # parts of them: tracers rcutrace preload tests check-headers check-rust check-rcutrace check-c check-usdt check-tracers
 # check-record check-broken check-torture check-models check-preload-library check-preload-quick check-sanitizers; of check-long:
-# check-c-long check-broken-long check-record-broken check-faults-long check-torture-long torture-broken check-sanitizers-long
-# check-preload-library-long check-preload check-miri models;
+# check-headers-long check-c-long check-broken-long check-record-broken check-faults-long check-torture-long torture-broken
+# check-sanitizers-long check-preload-library-long check-preload check-miri models;
 # alone: bench-tracers fuzz fuzz-tracers.
 # Variables: CC CXX CFLAGS LDFLAGS CARGO PREFIX libdir includedir DESTDIR CMD V=1.
 
@@ -275,7 +275,7 @@ $(B)/c-tests/record: c-tests/record.c $(wildcard c-tests/*.h) $(TRACER_HEADERS) 
 	$(Q)$(CC) $(TEST_FLAGS) -o $@ $< $(LDFLAGS) -L$(B)/tracers -lrcutrace -L$(B) -lrcu_notrace \
 		-Wl,-rpath,'$(CURDIR)/$(B)/tracers:$(CURDIR)/$(B)' -pthread
 
-.PHONY: check-headers check-rust check-rcutrace check-c check-usdt check-tracers check-record tests
+.PHONY: check-headers check-headers-long check-rust check-rcutrace check-c check-usdt check-tracers check-record tests
 tests: $(TEST_BINARIES) $(B)/c-tests/two_archives $(B)/c-tests/record
 
 check: check-beside check-c check-usdt check-tracers check-record check-broken installcheck
@@ -291,6 +291,9 @@ check-beside: | tools
 check-headers: $(LIBRARIES) $(PORTABLE) | tools
 	$(Q)MAKEFLAGS= c-tests/headers.sh
 
+check-headers-long: $(LIBRARIES) $(PORTABLE) | tools
+	$(Q)MAKEFLAGS= c-tests/headers.sh long
+
 check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) fmt --check
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
@@ -301,7 +304,8 @@ check-rust: $(LIBRARIES) $(PORTABLE)
 
 check-rcutrace: | tools
 	$(Q)$(CARGO) fmt --check -p rcutrace
-	$(Q)$(CARGO) clippy --quiet --locked --all-targets -p rcutrace --target-dir $(TARGET)/rcutrace -- -D warnings
+	$(Q)$(CARGO) clippy --quiet --profile tool --locked --all-targets -p rcutrace --target-dir $(TARGET)/rcutrace \
+		-- -D warnings
 	$(Q)$(CARGO) test --profile tool --locked -p rcutrace --target-dir $(TARGET)/rcutrace
 
 check-c: tests
@@ -345,7 +349,7 @@ check-broken: tests $(BREAKABLE)
 check-broken-long: tests $(BREAKABLE)
 	$(Q)c-tests/broken.sh $(B) all
 
-check-long: check check-c-long check-broken-long check-record-broken check-faults-long
+check-long: check check-headers-long check-c-long check-broken-long check-record-broken check-faults-long
 
 # All tests in all ways, and the storms much longer.
 .PHONY: check-c-long

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 # Each public header compiles alone, in each language version, by each compiler that is here; programs of
 # its macros (those in headers/ and one in here) link and run, and what they should refuse is refused.
+#   headers.sh [long]      programs in an old and a new version of each language, not in one of them only
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
+of_c="gnu99" of_cxx="c++20"
+if [ "${1-}" = long ]; then of_c+=" c11" of_cxx+=" c++11"; fi
 
 try() { # compiler, language, standard, header
     local compiler=$1 language=$2 standard=$3 header=$4
@@ -239,11 +242,11 @@ uses() { # compiler, language, standard
 for pair in gcc:g++ clang:clang++; do
     c=${pair%:*} cxx=${pair#*:}
     if command -v "$c" >/dev/null; then
-        for standard in gnu99 c11; do uses "$c" c $standard; done
+        for standard in $of_c; do uses "$c" c $standard; done
         pointers "$c" c c11
     fi
     if command -v "$cxx" >/dev/null; then
-        for standard in c++11 c++20; do uses "$cxx" c++ $standard; done
+        for standard in $of_cxx; do uses "$cxx" c++ $standard; done
         pointers "$cxx" c++ c++11
     fi
     for header in $headers; do
