@@ -483,8 +483,16 @@ static void *updater(void *argument)
     return NULL;
 }
 
+/* What the scenarios ask for while it goes on. */
+static bool has_had_enough(bool rests)
+{
+    return retired > 20 && stats().grace_periods > 10 && trace_stats().grace_periods > 10 &&
+           (rests || (handler_sections > 100 && storms_in_sections > 10 && threads_run > 3));
+}
+
 static void storm(bool rests, unsigned ms)
 {
+    uint64_t began = now_ns();
     pthread_t threads[READERS + 3];
     struct sigaction action = {.sa_handler = on_timer, .sa_flags = SA_RESTART};
 
@@ -499,7 +507,12 @@ static void storm(bool rests, unsigned ms)
     threads[READERS] = start(rests ? reader : churn, rests ? &stop : NULL);
     threads[READERS + 1] = start(updater, NULL);
     threads[READERS + 2] = start(updater, &stop);
-    sleep_ms(getenv("STORM_SECONDS") ? 1000 * (unsigned)atoi(getenv("STORM_SECONDS")) : ms);
+    if (getenv("STORM_SECONDS"))
+        ms = 1000 * (unsigned)atoi(getenv("STORM_SECONDS"));
+    /* On a busy machine for longer. */
+    do
+        sleep_ms(ms);
+    while (!has_had_enough(rests) && now_ns() - began < 15000000000);
     stop = true;
     for (int i = 0; i < READERS + 3; i++)
         pthread_join(threads[i], NULL);
