@@ -383,6 +383,7 @@ static void *dies_inside(void *unused)
 {
     rcu_register_thread();
     rcu_read_lock_notrace();
+    is_inside = true;
     syscall(SYS_exit, 0);
     return unused;
 }
@@ -391,7 +392,8 @@ static void a_thread_that_dies_in_a_section_is_reported_and_ends_it(void)
 {
     pthread_t thread = start(dies_inside, NULL);
 
-    sleep_ms(20);
+    while (!is_inside)
+        sleep_ms(1);
     synchronize_rcu();
     CHECK(stats().died == 1);
     pthread_join(thread, NULL);
@@ -400,6 +402,7 @@ static void a_thread_that_dies_in_a_section_is_reported_and_ends_it(void)
 static void *dies_in_its_first_section(void *unused)
 {
     rcu_read_lock_notrace();
+    is_inside = true;
     syscall(SYS_exit, 0);
     return unused;
 }
@@ -408,7 +411,8 @@ static void a_thread_that_dies_in_its_first_section_is_reported_and_ends_it(void
 {
     pthread_t thread = start(dies_in_its_first_section, NULL);
 
-    sleep_ms(20);
+    while (!is_inside)
+        sleep_ms(1);
     synchronize_rcu();
     CHECK(stats().died == 1 && stats().transient_waits == 1);
     pthread_join(thread, NULL);

@@ -71,6 +71,7 @@ const SYSTEM_CALLS: [(i64, &str, &str); 15] = [
 
 const BOUNDARIES: [Boundary; 1] = [Boundary {
     function: "start::start",
+    within: &["rcu_notrace_get_ipi_mode"],
     reason: "starts the library: rcu_notrace_get_ipi_mode() before any thread has",
 }];
 

@@ -109,13 +109,14 @@ fn an_exception_is_for_a_place_a_symbol_and_a_number_of_calls_and_for_no_more() 
     assert!(!covers("calls_by_got", &["calls_by_got"], Some("pthread_setspecific"), 1));
     assert!(!covers("calls_by_got", &["calls_by_got"], None, 1));
 
-    let ends = |function| {
-        let boundaries = [Boundary { function, reason: "a test" }];
+    let ends = |function, within| {
+        let boundaries = [Boundary { function, within, reason: "a test" }];
         let rules = Rules { boundaries: &boundaries, ..Rules::default() };
         offences(&binary, "hands_on_a_function", &rules).is_empty()
     };
-    assert!(ends("taken"));
-    assert!(!ends("aken"));
+    assert!(ends("taken", &["hands_on_a_function"]));
+    assert!(!ends("aken", &["hands_on_a_function"]));
+    assert!(!ends("taken", &["calls_by_variable"]));
 
     // What another walk has seen to may be called, but not by the PLT.
     let audited = |root, name: &str| {

@@ -37,16 +37,18 @@ fn is_named(function: &Function, end: &str) -> bool {
     })
 }
 
-/// A function at which the walk ends by intent, though it is called.
+/// A function at which the walk ends by intent, though it is called: by those alone.
 pub struct Boundary {
     /// The last parts of its path.
     pub function: &'static str,
+    /// And of its callers'.
+    pub within: &'static [&'static str],
     pub reason: &'static str,
 }
 
 impl Boundary {
-    fn is(&self, function: &Function) -> bool {
-        is_named(function, self.function)
+    fn stands_between(&self, caller: &Function, function: &Function) -> bool {
+        is_named(function, self.function) && self.within.iter().any(|end| is_named(caller, end))
     }
 }
 
@@ -120,7 +122,8 @@ impl Closure {
                 match consequence {
                     Consequence::Reaches(next) => {
                         let Some(next) = binary.function_at(next) else { continue };
-                        let boundary = rules.boundaries.iter().find(|at| at.is(next));
+                        let boundary =
+                            rules.boundaries.iter().find(|at| at.stands_between(function, next));
                         if let Some(boundary) = boundary {
                             let place = (function.start, instruction.address, boundary.reason);
                             self.exceptions.push(place);
