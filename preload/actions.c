@@ -94,9 +94,20 @@ static struct action *action_in(struct actions *actions, int signal)
     return signal == stand_in ? &actions->of_stand_in : &actions->of_ipi_signal;
 }
 
-/* The holder's process. Taken with all signals blocked. */
-static atomic_uint lock;
+/* Its holder: the process in the upper half, the thread in the lower. Taken with all signals blocked but let_in(). A handler
+ * of one of those may ask for what its own thread holds: it is let through, for it would wait for ever. */
+static atomic_ullong lock;
+/* How many have been let through. Changed by the holder only, who finds it as it was when they return. */
+static unsigned nested;
 enum { PATIENCE = 10000, NAPS = 200 };
+
+static uint64_t hold_signals(void)
+{
+    uint64_t set = ~let_in(), before = 0;
+
+    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&set, (long)&before, 8, 0, 0);
+    return before;
+}
 
 /* An action that is being changed, and what it was: a process that is forked meanwhile has a part of each. */
 static struct {
@@ -105,11 +116,11 @@ static struct {
 } change;
 
 /* Whether this memory's actions are its process's. Not after a fork, also after one that nobody told us of; a child
- * of vfork sees its parent's. */
-enum { FORKED, ADOPTING, ADOPTED };
+ * of vfork sees its parent's. While they are made so, the thread that does it: no thread has one of these numbers. */
+enum { FORKED = 0, ADOPTED = INT32_MAX };
 static atomic_uint told = ADOPTED, *adoption = &told;
 
-static void install(const struct actions *actions);
+static int install(const struct actions *actions);
 static void on_stand_in(int signal, siginfo_t *info, void *context);
 
 /* Whether the kernel's action is ours still, and not one of a raw system call of the program's. */
@@ -127,6 +138,7 @@ static void adopt(uint32_t process)
     uint32_t parent = sys_getppid();
 
     atomic_store(&lock, 0);
+    nested = 0;
     if (change.stored)
         *change.stored = change.before;
     change.stored = NULL;
@@ -143,13 +155,16 @@ static void adopt(uint32_t process)
 
 /* In a child of a fork that nobody told us of, unless it is a child of vfork of such a one, which would adopt them in its
  * parent's name: that one's parent is not the process that these are of. (0: it is in another namespace.) */
-static void adopt_if_forked(uint32_t process)
+static void adopt_if_forked(uint32_t process, uint32_t thread)
 {
     unsigned state = FORKED;
     uint32_t parent;
 
     while (atomic_load(adoption) != ADOPTED) {
-        if (!atomic_compare_exchange_strong(adoption, &state, ADOPTING)) {
+        if (!atomic_compare_exchange_strong(adoption, &state, thread)) {
+            /* A handler that has interrupted us below. */
+            if (state == thread)
+                return;
             state = FORKED;
             sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
             continue;
@@ -166,24 +181,30 @@ static void adopt_if_forked(uint32_t process)
 
 static uint64_t acquire(void)
 {
-    uint64_t mask = sys_block_signals();
-    uint32_t process = sys_getpid(), holder = 0, last = 0;
+    uint64_t mask = hold_signals();
+    uint32_t process = sys_getpid(), thread = sys_gettid();
+    unsigned long long me = (unsigned long long)process << 32 | thread, holder = 0, last = 0;
 
-    adopt_if_forked(process);
-    for (int tries = 0; !atomic_compare_exchange_strong(&lock, &holder, process); holder = 0) {
+    adopt_if_forked(process, thread);
+    for (int tries = 0; !atomic_compare_exchange_strong(&lock, &holder, me); holder = 0) {
+        if (holder == me) {
+            nested++;
+            return mask;
+        }
         if (holder != last) {
             last = holder;
             tries = 0;
         }
         if (++tries <= PATIENCE) {
             sys_call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-        } else if (holder == process || tries <= PATIENCE + NAPS) {
+        } else if (holder >> 32 == process || tries <= PATIENCE + NAPS) {
             /* A thread that does not run for as long as this one, by its priority, does. */
             struct timespec pause = {0, 50000};
 
             sys_call(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
-        } else if (atomic_compare_exchange_strong(&lock, &holder, process)) {
+        } else if (atomic_compare_exchange_strong(&lock, &holder, me)) {
             /* Its holder was a child of vfork, or in the process that this one was forked from: gone. */
+            nested = 0;
             break;
         }
     }
@@ -192,14 +213,17 @@ static uint64_t acquire(void)
 
 static void release(uint64_t mask)
 {
-    atomic_store(&lock, 0);
+    if (nested)
+        nested--;
+    else
+        atomic_store(&lock, 0);
     sys_restore_signals(mask);
 }
 
 /* In a child of fork, which may be one of a child of vfork. Unless another's handler has called us before. */
 static void after_fork(void)
 {
-    uint64_t mask = sys_block_signals();
+    uint64_t mask = hold_signals();
     uint32_t process = sys_getpid();
 
     if (atomic_load(adoption) != ADOPTED || parents.process != process) {
@@ -270,7 +294,8 @@ static void on_stand_in(int signal, siginfo_t *info, void *context)
         if (sent != signal)
             install(actions);
     }
-    release(mask);
+    /* What the kernel has not blocked for the sake of the calls above: install_for_stand_in(). */
+    release(is_handler(&action) ? mask | (action.mask & let_in()) : mask);
     if (action.handler == SIG_DFL)
         default_action(sent);
     errno = error;
@@ -368,7 +393,7 @@ static const unsigned long MIRRORED = SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT;
 
 /* Of the IPI's signal. In a system call that the program wants interrupted by its handler the IPI's signal has to
  * interrupt it, too; and what flags tell the kernel of that signal it shall know. */
-static void install_for_ipis(const struct actions *actions)
+static int install_for_ipis(const struct actions *actions)
 {
     const struct action *action = &actions->of_ipi_signal;
     struct kernel_action ours = of_library;
@@ -381,7 +406,7 @@ static void install_for_ipis(const struct actions *actions)
     ours.mask = all_but_faults();
     if (actions->images && action->handler == SIG_IGN)
         ours.handler = KERNELS(SIG_IGN);
-    kernel_action(ipi_signal, &ours, NULL);
+    return kernel_action(ipi_signal, &ours, NULL);
 }
 
 /* What is pending is forgotten. */
@@ -393,7 +418,7 @@ static void forget_stand_in(void)
     kernel_action(stand_in, &ignoring, NULL);
 }
 
-static void install_for_stand_in(const struct action *action)
+static int install_for_stand_in(const struct action *action)
 {
     struct kernel_action ours = of_library;
 
@@ -402,19 +427,21 @@ static void install_for_stand_in(const struct action *action)
     ours.flags |= SA_SIGINFO;
     ours.flags |=
         is_handler(action) ? action->flags & (SA_ONSTACK | SA_RESTART | SA_NODEFER) : SA_ONSTACK | SA_RESTART;
-    ours.mask = is_handler(action) ? for_kernel(action->mask) : all_but_faults() & ~bit(ipi_signal);
-    kernel_action(stand_in, &ours, NULL);
+    ours.mask = is_handler(action) ? for_kernel(action->mask) & ~let_in() : all_but_faults() & ~bit(ipi_signal);
+    return kernel_action(stand_in, &ours, NULL);
 }
 
-/* Gives the kernel the program's action. */
-static void install(const struct actions *actions)
+/* Gives the kernel the program's action. What it says to that may be a sandbox's answer. */
+static int install(const struct actions *actions)
 {
     const struct action *action = &actions->of_ipi_signal;
+    int error = install_for_ipis(actions);
 
-    install_for_ipis(actions);
+    if (error)
+        return error;
     if (ignores(action, ipi_signal))
         forget_stand_in();
-    install_for_stand_in(action);
+    return install_for_stand_in(action);
 }
 
 bool begin_image(void)
@@ -472,11 +499,41 @@ enum { RESTORER = 0 };
 static const unsigned long KEPT = SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER |
                                   (unsigned)SA_RESETHAND | 0x800;
 
+static void store(struct action *stored, const struct action *before, const struct action *after)
+{
+    change.before = *before;
+    change.stored = stored;
+    *stored = *after;
+    change.stored = NULL;
+}
+
+static int put_into_force(struct actions *actions, int signal, const struct action *before, const struct action *after)
+{
+    static atomic_uint turns;
+    struct action *stored = action_in(actions, signal);
+    unsigned turn;
+    int error = 0;
+
+    /* Again after a handler that has come in between and done the same: this is the later one, and whole. */
+    do {
+        turn = ++turns;
+        store(stored, before, after);
+        if (signal == ipi_signal)
+            error = install(actions);
+    } while (turn != turns);
+    if (error) {
+        store(stored, after, before);
+        install(actions);
+    }
+    return error;
+}
+
 int change_action(int signal, const struct sigaction *new, struct sigaction *old)
 {
     struct action before, after;
     uint64_t mask;
     struct actions *actions;
+    int error = 0;
 
     if (new) {
         after.handler = new->sa_handler;
@@ -486,17 +543,13 @@ int change_action(int signal, const struct sigaction *new, struct sigaction *old
     mask = acquire();
     actions = new ? own_actions(sys_getpid()) : actions_of(sys_getpid());
     before = *action_in(actions, signal);
-    if (new) {
-        struct action *stored = action_in(actions, signal);
-
-        change.before = before;
-        change.stored = stored;
-        *stored = after;
-        change.stored = NULL;
-        if (signal == ipi_signal)
-            install(actions);
-    }
+    if (new)
+        error = put_into_force(actions, signal, &before, &after);
     release(mask);
+    if (error) {
+        errno = -error;
+        return -1;
+    }
     if (old) {
         memset(old, 0, sizeof(*old));
         old->sa_handler = before.handler;
@@ -551,7 +604,7 @@ static struct action taken_over(int signal)
 /* What this thread has inherited as blocked. */
 static void take_over_mask(void)
 {
-    uint64_t mask = sys_block_signals();
+    uint64_t mask = hold_signals();
 
     if (mask & bit(ipi_signal))
         mask |= bit(stand_in);
@@ -582,7 +635,7 @@ __attribute__((constructor)) static void start(void)
     /* As they are before the library's handler. */
     parents.of_ipi_signal = taken_over(signal);
     parents.of_stand_in = taken_over(stand_in);
-    mask = sys_block_signals();
+    mask = hold_signals();
     if (rcu_notrace_set_signal_hook(on_ipi_signal) < 0) {
         sys_restore_signals(mask);
         say("no handler can be installed here; the program's signals are left alone\n");

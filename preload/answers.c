@@ -15,6 +15,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -25,12 +27,14 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/signalfd.h>
@@ -2022,6 +2026,195 @@ static void flags_that_are_none(void)
     say_action("with all flags");
 }
 
+/* ---- a sandbox that answers by a signal ---------------------------------------------------------------------------- */
+
+/* A call whose last argument this is, is let through: the sandbox's own. */
+enum { PASS = 0x52435553 };
+
+static const struct {
+    int number;
+    const char *name;
+} trapped[] = {{SYS_getpid, "getpid"}, {SYS_rt_sigaction, "rt_sigaction"}};
+enum { TRAPPED = sizeof(trapped) / sizeof(trapped[0]) };
+static atomic_uint answered[TRAPPED];
+
+static pid_t us;
+static atomic_bool refuses, comes_in_between;
+
+static long sandboxs_answer(int call, const unsigned long *arguments)
+{
+    if (call == SYS_getpid)
+        return us;
+    /* Who answers uses the signal as well. */
+    if (atomic_exchange(&comes_in_between, false))
+        say("in between: %s", signal(it, SIG_IGN) == SIG_ERR ? "error" : "done");
+    if (refuses)
+        return -EPERM;
+    return syscall(SYS_rt_sigaction, arguments[0], arguments[1], arguments[2], arguments[3], 0ul, (unsigned long)PASS)
+               ? -errno
+               : 0;
+}
+
+static void on_trapped_call(int signal, siginfo_t *info, void *context)
+{
+    mcontext_t *at = &((ucontext_t *)context)->uc_mcontext;
+    int error = errno;
+
+    (void)signal;
+    for (int i = 0; i < TRAPPED; i++)
+        answered[i] += info->si_syscall == trapped[i].number;
+#if defined(__x86_64__)
+    at->gregs[REG_RAX] = sandboxs_answer(info->si_syscall, (unsigned long[]){
+        (unsigned long)at->gregs[REG_RDI], (unsigned long)at->gregs[REG_RSI], (unsigned long)at->gregs[REG_RDX],
+        (unsigned long)at->gregs[REG_R10]});
+#elif defined(__aarch64__)
+    at->regs[0] = (unsigned long long)sandboxs_answer(info->si_syscall, (unsigned long[]){
+        at->regs[0], at->regs[1], at->regs[2], at->regs[3]});
+#endif
+    errno = error;
+}
+
+/* From now on, in this thread. False: no sandbox can be had. */
+static bool trap(int call)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PASS, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    struct sigaction action;
+
+    us = getpid();
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_trapped_call;
+    /* As sandboxes have it, whose handlers make system calls. */
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    MUST(!sigaction(SIGSYS, &action, NULL));
+    MUST(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+        return true;
+    say("SKIP: no seccomp here: %s", strerror(errno));
+    return false;
+}
+
+/* Not as often with the preloaded library as without. */
+static void say_answered(void)
+{
+    for (int i = 0; i < TRAPPED; i++) {
+        say("the sandbox has answered %s: %d", trapped[i].name, answered[i] > 0);
+        if (rounds_of_waiter)
+            fprintf(stderr, "the sandbox has answered %s %u times\n", trapped[i].name, answered[i]);
+    }
+}
+
+static void spawn_true(const char *what)
+{
+    static char name[] = "true";
+    char *arguments[] = {name, NULL}, *nothing_else[] = {NULL};
+    pid_t child;
+
+    MUST(!posix_spawn(&child, "/bin/true", NULL, NULL, arguments, nothing_else));
+    say("%s: status %#x", what, (unsigned)status_of(child));
+}
+
+/* The process lives, and hears what the sandbox answers. */
+static void sandbox_that_answers_by_a_signal(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO;
+    /* Alone: in posix_spawn the C library itself makes the other call with all signals blocked. */
+    if (!trap(SYS_getpid))
+        return;
+    say("the process is this one: %d", getpid() == us);
+    spawn_true("spawned by default");
+    MUST(signal(it, SIG_IGN) != SIG_ERR);
+    spawn_true("spawned ignoring");
+    if (!trap(SYS_rt_sigaction))
+        return;
+    say_answered();
+    MUST(execl("/nowhere", "nowhere", (char *)NULL) == -1);
+    say("not executed: %s", strerror(errno));
+    reset();
+    say("allowed: %d", sigaction(it, &action, NULL));
+    say_action("allowed");
+    MUST(!raise(it));
+    say_handled("raised");
+    refuses = true;
+    errno = 0;
+    say("refused: %s", name_of(signal(it, SIG_IGN)));
+    say("refused: %s", strerror(errno));
+    refuses = false;
+    say_action("as before");
+    MUST(!raise(it));
+    say_handled("raised");
+    comes_in_between = true;
+    say("both: %d", sigaction(it, &action, NULL));
+    say_action("the later one");
+    MUST(!raise(it));
+    say_handled("raised");
+    say_answered();
+}
+
+/* The handler is called with all blocked, and once: that takes a call which is the library's own. */
+static void sandbox_and_a_handler_that_blocks_all(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO | (int)SA_RESETHAND;
+    sigfillset(&action.sa_mask);
+    if (!trap(SYS_rt_sigaction))
+        return;
+    reset();
+    MUST(!sigaction(it, &action, NULL));
+    MUST(!raise(it));
+    say_handled("raised");
+    say_action("was reset");
+    say_mask("afterwards");
+}
+
+/* ---- a program that is stepped through by itself --------------------------------------------------------------------- */
+
+static atomic_uint steps;
+
+static void on_step(int signal)
+{
+    (void)signal;
+    steps++;
+}
+
+static void change_action_step_by_step(void)
+{
+    struct sigaction action;
+    int result;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_sigaction = on_it_with_info;
+    action.sa_flags = SA_SIGINFO;
+    signal(SIGTRAP, on_step);
+#if defined(__x86_64__)
+    /* The trap flag. */
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; orq $0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::: "memory", "cc");
+    result = sigaction(it, &action, NULL);
+    __asm__ volatile("lea -128(%%rsp), %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; lea 128(%%rsp), %%rsp" ::: "memory", "cc");
+    say("changed: %d, step by step: %d", result, steps > 10);
+#else
+    result = sigaction(it, &action, NULL);
+    say("SKIP: no steps here; changed: %d", result);
+#endif
+    reset();
+    MUST(!raise(it));
+    say_handled("raised");
+}
+
 /* ---- the scenarios, and IPIs -------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -2065,6 +2258,9 @@ static const struct {
     {"flags_that_are_none", flags_that_are_none},
     {"child_of_vfork_in_a_clone", child_of_vfork_in_a_clone},
     {"actions_by_raw_calls", actions_by_raw_calls},
+    {"sandbox_that_answers_by_a_signal", sandbox_that_answers_by_a_signal},
+    {"sandbox_and_a_handler_that_blocks_all", sandbox_and_a_handler_that_blocks_all},
+    {"change_action_step_by_step", change_action_step_by_step},
 };
 
 static atomic_bool waiting, stop;

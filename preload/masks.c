@@ -248,15 +248,18 @@ int bsd_sigpause(int mask)
 /* Ends by a handler of the program's and by nothing else: it waits again after an IPI. But who was called cannot be told
  * after the wait, when a handler of the program's may have been as well. So our handlers ask for it, if they have
  * interrupted the wait itself: both signals are blocked around the wait, and within as the program has it, so the mask to
- * come back to is the one around it in no other handler's context. From there on all is blocked until the next wait:
- * what comes meanwhile ends that one. The program's handlers run with the mask that they would have without us, and may
- * leave by longjmp or make images. */
+ * come back to is the one around it in no other handler's context. From there on all is blocked until the next wait, but
+ * for let_in(): what comes meanwhile ends that one. The program's handlers run with the mask that they would have without
+ * us, and may leave by longjmp or make images. */
 static __thread struct {
     uint64_t around, within;
     bool again;
 } pausing;
 
-static const uint64_t ALL = ~(1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1));
+static uint64_t until_next_wait(uint64_t within)
+{
+    return within | ~(let_in() | bit(SIGKILL) | bit(SIGSTOP));
+}
 
 static bool is_in_pause(const ucontext_t *context)
 {
@@ -276,7 +279,7 @@ void let_pause_go_on(void *context)
 
     if (!is_in_pause(interrupted) || BROKEN == PAUSE)
         return;
-    set_word(&interrupted->uc_sigmask, ALL);
+    set_word(&interrupted->uc_sigmask, until_next_wait(pausing.within));
     pausing.again = true;
 }
 
@@ -313,7 +316,7 @@ EXPORT int pause(void)
         pausing.again = false;
         result = real.sigsuspend(&within);
         if (pausing.again)
-            masks.around = ALL;
+            masks.around = until_next_wait(masks.within);
     } while (pausing.again);
     return result;
 }

@@ -53,6 +53,7 @@ enum {
     FORK,
     KINDS_OF_FILES,
     PAUSE_UNBLOCKED,
+    LETTING_IN,
 };
 
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
@@ -82,6 +83,14 @@ static inline uint64_t for_kernel(uint64_t set)
     uint64_t word = set & ~bit(ipi_signal) & ~bit(stand_in);
 
     return set & bit(ipi_signal) ? word | bit(stand_in) : word;
+}
+
+/* What is never held back while instructions of ours run, unless the program has blocked it: if it is blocked the kernel
+ * ends a process whose sandbox answers a system call (SECCOMP_RET_TRAP), or that is stepped through by its own handler.
+ * Not the faults of memory: what is touched meanwhile is ours and there, so one of those was sent, and can wait. */
+static inline uint64_t let_in(void)
+{
+    return BROKEN == LETTING_IN ? 0 : bit(SIGSYS) | bit(SIGTRAP);
 }
 
 /* A signal that nobody has a use for either. */
