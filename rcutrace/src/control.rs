@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::text::printable;
 
 /// An answer takes a grace period, and the process may be busy; but not for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
-const ANSWER_MAX: u64 = 64 * 1024;
+/// Several times what a recorder's takes at most.
+const ANSWER_MAX: usize = 64 * 1024;
 
 /// Where a process's socket may be: by its own environment if we may read it, else by ours.
 fn directories(pid: Option<u32>) -> Vec<PathBuf> {
@@ -47,23 +49,22 @@ pub fn request(pid: u32, words: &[&str]) -> Result<Vec<String>> {
     }
     let stream = connect(pid)?;
     let line = words.join("\t") + "\n";
-    let answer = ask(&stream, &line).map_err(|e| match e.kind() {
+    let answer = ask(&stream, &line).map_err(|e| error(explain(&e)))?;
+    take_apart(&answer).map_err(error)
+}
+
+fn explain(e: &io::Error) -> String {
+    match e.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            error(format!("no answer in {} s; is it stopped?", PATIENCE.as_secs()))
+            format!("no answer in {} s; is it stopped?", PATIENCE.as_secs())
         }
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-            error("it closed the connection: not permitted, or it just ended".to_owned())
+            "it closed the connection: not permitted, or it just ended".to_owned()
         }
-        _ => error(e.to_string()),
-    })?;
-    let mut parts = answer.trim_end_matches('\n').split('\t').map(str::to_owned);
-    match parts.next().as_deref() {
-        Some("ok") => Ok(parts.collect()),
-        Some("error") => Err(error(parts.collect::<Vec<_>>().join(" "))),
-        Some("") | None => {
-            Err(error("it answered nothing: not permitted, or it just ended".into()))
+        io::ErrorKind::UnexpectedEof => {
+            "it did not answer: not permitted, or it just ended".to_owned()
         }
-        Some(_) => Err(error("an answer that I do not understand".to_owned())),
+        _ => e.to_string(),
     }
 }
 
@@ -71,13 +72,43 @@ fn ask(mut stream: &UnixStream, line: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(line.as_bytes())?;
+    read_answer(stream, Instant::now() + PATIENCE)
+}
+
+/// The answer's line, from whoever holds the socket: of bounded length, and whole. Who sends a byte now and then
+/// has until then.
+pub fn read_answer(mut source: impl Read, until: Instant) -> io::Result<String> {
     let mut answer = Vec::new();
-    let mut limited = stream.take(ANSWER_MAX);
-    let mut byte = [0];
-    while limited.read(&mut byte)? == 1 && byte[0] != b'\n' {
-        answer.push(byte[0]);
+    let mut part = [0; 4096];
+    while answer.len() < ANSWER_MAX {
+        match source.read(&mut part) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                let end = part[..length].iter().position(|&byte| byte == b'\n');
+                answer.extend_from_slice(&part[..end.unwrap_or(length)]);
+                if end.is_some() {
+                    return Ok(String::from_utf8_lossy(&answer).into_owned());
+                }
+            }
+            // Even if handlers restart what they interrupt: there is a time limit.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Err(io::Error::new(io::ErrorKind::InvalidData, "an answer without an end"))
+}
+
+/// What stands behind `ok`, or, as an error, what it says or what is wrong with it.
+pub fn take_apart(answer: &str) -> std::result::Result<Vec<String>, String> {
+    let mut parts = answer.split('\t');
+    match parts.next() {
+        Some("ok") => Ok(parts.map(str::to_owned).collect()),
+        Some("error") => Err(printable(&parts.collect::<Vec<_>>().join(" "))),
+        _ => Err("an answer that I do not understand".to_owned()),
+    }
 }
 
 fn connect(pid: u32) -> Result<UnixStream> {
@@ -174,5 +205,5 @@ pub fn status(pid: u32) -> Result<String> {
     parts.retain(|part| !part.starts_with("pid="));
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let line = format!("{pid:>7}  {:<16} {}", name.trim_end(), parts.join(" "));
-    Ok(crate::text::printable(&line))
+    Ok(printable(&line))
 }

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that are cut, torn or hostile: everything that is complete is told, nothing panics.
+//! Files that are cut, torn or hostile: everything that is complete is told, nothing panics. Nor by what a process
+//! answers.
 
 mod common;
 
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
 use common::*;
 use proptest::prelude::*;
+use rcutrace::control;
 use rcutrace::export::{chrome, flame};
 use rcutrace::progress::Progress;
 use rcutrace::report::{self, table::View};
@@ -81,6 +86,67 @@ fn word() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// A socket that gives what it has in pieces of these lengths; 0: a signal comes instead. And how much was read.
+struct Socket<'a> {
+    bytes: &'a [u8],
+    pieces: &'a [usize],
+    reads: usize,
+    taken: usize,
+}
+
+impl<'a> Socket<'a> {
+    fn new(bytes: &'a [u8], pieces: &'a [usize]) -> Self {
+        Self { bytes, pieces, reads: 0, taken: 0 }
+    }
+
+    /// What the process has said, as a command hears it.
+    fn hear(&mut self) -> Result<Vec<String>, String> {
+        let until = Instant::now() + Duration::from_secs(60);
+        let answer = control::read_answer(self, until).map_err(|e| e.to_string())?;
+        control::take_apart(&answer)
+    }
+}
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let piece = self.pieces[self.reads % self.pieces.len()];
+        self.reads += 1;
+        if piece == 0 {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = piece.min(buffer.len()).min(self.bytes.len());
+        buffer[..length].copy_from_slice(&self.bytes[..length]);
+        self.bytes = &self.bytes[length..];
+        self.taken += length;
+        Ok(length)
+    }
+}
+
+/// The last one is no signal, so that it comes to an end.
+fn pieces() -> impl Strategy<Value = Vec<usize>> {
+    let piece = prop_oneof![Just(0), 1..10_usize, Just(4096), 1..100_000_usize];
+    (prop::collection::vec(piece, 0..5), 1..100_usize).prop_map(|(mut all, last)| {
+        all.push(last);
+        all
+    })
+}
+
+/// Likely words, and what they should not have.
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        Just(b"ok".to_vec()),
+        Just(b"error".to_vec()),
+        Just(b"pid=1".to_vec()),
+        Just(b"\x1b]0;\x07".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..40),
+        (any::<u8>(), 0..70_000_usize).prop_map(|(byte, length)| vec![byte; length]),
+    ];
+    let between = prop_oneof![4 => Just(b'\t'), 1 => Just(b'\n'), 1 => any::<u8>()];
+    prop::collection::vec((word, between), 0..8).prop_map(|words| {
+        words.into_iter().flat_map(|(word, between)| [word, vec![between]].concat()).collect()
+    })
+}
+
 /// More of them by `make fuzz`.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
@@ -117,6 +183,42 @@ proptest! {
         let end = end.index(writer.bytes.len());
         writer.bytes.truncate(end);
         use_it(&writer);
+    }
+
+    #[test]
+    fn no_answer_of_a_process_makes_it_panic(bytes in answer(), pieces in pieces()) {
+        let mut socket = Socket::new(&bytes, &pieces);
+        let heard = socket.hear();
+        prop_assert!(socket.taken < (64 << 10) + 4096);
+        let line = bytes.iter().position(|&byte| byte == b'\n').map(|end| &bytes[..end]);
+        match heard {
+            Ok(parts) => {
+                let whole = String::from_utf8_lossy(line.expect("a whole line"));
+                prop_assert_eq!(["ok".to_owned()].into_iter().chain(parts).collect::<Vec<_>>().join("\t"), whole);
+            }
+            // It goes to a terminal.
+            Err(said) => prop_assert!(!said.contains(char::is_control)),
+        }
+    }
+
+    #[test]
+    fn no_cut_of_an_answer_is_taken_for_all_of_it(cut in any::<prop::sample::Index>(), pieces in pieces()) {
+        let bytes = b"ok\tpid=5\timage=7\tfile=/tmp/x.trace\theap=attached\tbytes=4096\tlost=0\n";
+        prop_assert!(Socket::new(&bytes[..cut.index(bytes.len())], &pieces).hear().is_err());
+        prop_assert_eq!(Socket::new(bytes, &pieces).hear().map(|parts| parts.len()), Ok(6));
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_is_read_neither_for_ever_nor_to_the_last() {
+    let soon = Instant::now() + Duration::from_secs(60);
+    let error = control::read_answer(io::repeat(b'x'), soon).expect_err("endless").to_string();
+    assert_eq!(error, "an answer without an end");
+    // A byte now and then, and nothing but signals.
+    for pieces in [[1], [0]] {
+        let mut socket = Socket::new(&[b'x'; 1000], &pieces);
+        let error = control::read_answer(&mut socket, Instant::now()).expect_err("too late");
+        assert_eq!((error.kind(), socket.reads), (io::ErrorKind::TimedOut, 1));
     }
 }
 
