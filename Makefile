@@ -187,7 +187,7 @@ quote = '$(subst ','\'',$(1))'
 
 # ---- tests ------------------------------------------------------------------------------------
 CTESTS := sections grace_periods life corners exits bad_use callbacks flavours polled storm litmus stall urcu boost unreachable \
-	events tracepoints steps forks children schedules waits faults hostile crowd
+	events tracepoints steps forks children messages schedules waits faults hostile crowd
 TEST_FLAGS = -std=gnu11 $(CFLAGS) $(WARN) -Iinclude
 # Without liburcu's headers, that test says so and is skipped.
 $(B)/c-tests/urcu $(B)/c-tests/urcu.static $(B)/c-tests/urcu.portable: TEST_LIBS = \

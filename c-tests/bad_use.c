@@ -236,6 +236,29 @@ static void a_callback_that_ends_its_thread(void)
     fail("went on");
 }
 
+struct node {
+    long before;
+    struct rcu_head head;
+};
+
+static unsigned looks;
+
+static struct node *find_none(void)
+{
+    looks++;
+    return NULL;
+}
+
+/* As free(NULL). Nobody reckons with a member of what is not there: UndefinedBehaviorSanitizer would say so. */
+static void free_rcu_passes_null_over(void)
+{
+    struct node *none = NULL;
+
+    CHECK(free_rcu(none, head) == 0);
+    CHECK(free_rcu(find_none(), head) == 0 && looks == 1);
+    CHECK(stats().callbacks_queued == 0);
+}
+
 static int started(void)
 {
     static struct rcu_head head;
@@ -282,6 +305,7 @@ int main(int argc, char **argv)
         SAYS(statistics_are_printed_at_exit_on_request, ": grace_periods 1\nrcu-notrace: "),
         SAYS(statistics_at_exit_have_the_callbacks_that_exit_runs, ": callbacks_run 1\nrcu-notrace: "),
         ABORTS(a_callback_that_ends_its_thread, "ended by a callback (pthread_exit?)"),
+        SCENARIO(free_rcu_passes_null_over),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--started"))

@@ -5,7 +5,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <rcu_notrace/tracepoint.h>
+#include <rcu_notrace/rcu.h>
 #include <sys/time.h>
 
 /* ---- threads that may be refused --------------------------------------------------------------- */
@@ -219,7 +219,7 @@ static void second_threads(void (*run)(void))
             int quiet = open("/dev/null", O_WRONLY);
 
             dup2(quiet, 2);
-            alarm(5);
+            alarm(20);
             run();
         }
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
@@ -243,6 +243,237 @@ static void a_second_threads_first_section_while_the_first_starts_over_is_waited
 static void a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused(void)
 {
     second_threads(wait_meanwhile);
+}
+
+static atomic_bool is_inside;
+
+static void *has_a_section_for_20_ms(void *unused)
+{
+    rcu_read_lock_notrace();
+    is_inside = true;
+    sleep_ms(20);
+    rcu_read_unlock_notrace();
+    return unused;
+}
+
+/* Its section is in a count that is forgotten, and it is gone before anybody looks for it. */
+static void start_over_amid_a_section(void)
+{
+    pthread_t reader = start(has_a_section_for_20_ms, NULL), waiter;
+
+    while (!is_inside)
+        ;
+    rcu_register_thread();
+    pthread_join(reader, NULL);
+    go_on = true;
+    reader = start(has_a_section_then, NULL);
+    while (!inside)
+        ;
+    waiter = start(waits_once, NULL);
+    sleep_ms(20);
+    if (has_waited)
+        _exit(WITHIN);
+    let_go = true;
+    pthread_join(waiter, NULL);
+    pthread_join(reader, NULL);
+    synchronize_rcu();
+    _exit(PASS);
+}
+
+static pid_t unannounced(void (*run)(void))
+{
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+    if (!child) {
+        alarm(10);
+        run();
+        _exit(PASS);
+    }
+    return child;
+}
+
+static void expect_child(pid_t child)
+{
+    int status;
+
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status))
+        fail("ended by signal %d", WTERMSIG(status));
+    if (WEXITSTATUS(status) == WITHIN)
+        fail("a grace period ended within a section");
+    CHECK(WEXITSTATUS(status) == PASS);
+}
+
+static void a_second_threads_section_that_ends_while_the_first_starts_over_is_in_no_count(void)
+{
+    synchronize_rcu();
+    for (int i = 0; i < 5; i++)
+        expect_child(unannounced(start_over_amid_a_section));
+}
+
+static atomic_bool lingers, is_between;
+
+static void linger(void)
+{
+    if (lingers) {
+        is_between = true;
+        sleep_ms(30);
+    }
+}
+
+/* Registered before the library's, and so called behind it. */
+static void linger_behind_the_library(int argc, char **argv, char **environment)
+{
+    (void)argc, (void)argv, (void)environment;
+    pthread_atfork(linger, NULL, NULL);
+}
+
+__attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
+    linger_behind_the_library;
+
+static void *forks(void *unused)
+{
+    int status;
+    pid_t child = fork();
+
+    if (!child) {
+        synchronize_rcu();
+        _exit(PASS);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == PASS);
+    return unused;
+}
+
+static void start_over_amid_a_fork(void)
+{
+    static struct rcu_head head;
+    pthread_t forker;
+
+    lingers = true;
+    forker = start(forks, NULL);
+    while (!is_between)
+        ;
+    synchronize_rcu();
+    pthread_join(forker, NULL);
+    lingers = false;
+    call_rcu(&head, nothing);
+    rcu_barrier();
+}
+
+static void a_second_threads_fork_while_the_first_starts_over_leaves_no_lock_behind(void)
+{
+    synchronize_rcu();
+    expect_child(unannounced(start_over_amid_a_fork));
+}
+
+/* ---- a child in which it is earlier ------------------------------------------------------------- */
+
+static void *is_idle_and_blocks_ipis(void *unused)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    rcu_register_thread();
+    rcu_read_lock_notrace();
+    rcu_read_unlock_notrace();
+    is_inside = true;
+    for (;;)
+        pause();
+    return unused;
+}
+
+/* Who does not answer is rescued after half a millisecond: of a clock that goes. */
+static void wait_beside_one_who_does_not_answer(void)
+{
+    uint64_t begin;
+
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    is_inside = false;
+    start(is_idle_and_blocks_ipis, NULL);
+    while (!is_inside)
+        sleep_ms(1);
+    begin = now_ns();
+    synchronize_rcu();
+    printf("    a wait of %llu us, %llu IPIs\n", (unsigned long long)(now_ns() - begin) / 1000,
+           (unsigned long long)stats().ipis);
+    CHECK(stats().ipis > 0 && stats().reports_by_handler == 0);
+    fflush(stdout);
+}
+
+static void where_the_child_of_a_fork_is_in_an_earlier_time_waits_end(void)
+{
+    static const char earlier[] = "monotonic -5000 0";
+    int offsets;
+    pid_t child;
+
+    wait_beside_one_who_does_not_answer();
+    if (unshare(CLONE_NEWTIME))
+        skip("no time namespace: %s", strerror(errno));
+    offsets = open("/proc/self/timens_offsets", O_WRONLY);
+    if (offsets < 0 || write(offsets, earlier, sizeof(earlier) - 1) < 0)
+        skip("no offset of a clock: %s", strerror(errno));
+    child = fork();
+    if (!child) {
+        alarm(10);
+        wait_beside_one_who_does_not_answer();
+        _exit(PASS);
+    }
+    expect_child(child);
+}
+
+/* ---- a fork beside a callback that has to do with probes ------------------------------------------ */
+
+static atomic_bool has_begun, is_done;
+
+static void probe(void *data, const char *flavour, const char *message)
+{
+    (void)data, (void)flavour, (void)message;
+}
+
+static void switch_a_probe(struct rcu_head *head)
+{
+    (void)head;
+    has_begun = true;
+    /* The fork comes meanwhile. */
+    sleep_ms(5);
+    register_trace_rcu_stall_warning(probe, NULL);
+    unregister_trace_rcu_stall_warning(probe, NULL);
+    is_done = true;
+}
+
+static void a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes(void)
+{
+    enum { ROUNDS = 10, MOST_MS = 90 };
+    static struct rcu_head head;
+    unsigned whole = 0;
+    uint64_t fastest = UINT64_MAX;
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t begin, took;
+        int status;
+        pid_t child;
+
+        has_begun = is_done = false;
+        call_rcu(&head, switch_a_probe);
+        while (!has_begun)
+            ;
+        begin = now_ns();
+        child = fork();
+        if (!child)
+            _exit(is_done ? PASS : FAIL);
+        took = now_ns() - begin;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+        whole += WEXITSTATUS(status) == PASS;
+        if (took < fastest)
+            fastest = took;
+        rcu_barrier();
+    }
+    printf("    of %d forks %u came behind the callback; the fastest took %llu us\n", ROUNDS, whole,
+           (unsigned long long)fastest / 1000);
+    /* On a busy machine a callback may take longer than a fork waits. */
+    CHECK(whole > 0 && fastest < MOST_MS * UINT64_C(1000000));
 }
 
 /* ---- a barrier that runs the callback that forks ----------------------------------------------- */
@@ -312,6 +543,10 @@ int main(int argc, char **argv)
         SCENARIO(a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waited_for_in_children),
         SCENARIO(a_second_threads_first_section_while_the_first_starts_over_is_waited_for_or_refused),
         SCENARIO(a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused),
+        SCENARIO(a_second_threads_section_that_ends_while_the_first_starts_over_is_in_no_count),
+        SCENARIO(a_second_threads_fork_while_the_first_starts_over_leaves_no_lock_behind),
+        SCENARIO(where_the_child_of_a_fork_is_in_an_earlier_time_waits_end),
+        SCENARIO(a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes),
         SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
              "no thread to run callbacks; rcu_barrier() runs them"),
     };

@@ -410,6 +410,79 @@ static void a_barrier_that_is_refused_in_the_middle_hangs_nobody(void)
     }
 }
 
+/* ---- the worker's creation ---------------------------------------------------------------------- */
+
+static void nothing(struct rcu_head *head)
+{
+    (void)head;
+}
+
+static void a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_created(void)
+{
+    static struct rcu_head head;
+    sigset_t all, pending;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    raise(SIGTRAP);
+    call_rcu(&head, nothing);
+    rcu_barrier();
+    CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGTRAP));
+    CHECK(stats().callbacks_run == 1);
+}
+
+/* A tracer's, that starts what it needs at the first thread's creation: in this thread, or waits for another that does. */
+static enum { LETS, CALLS, WAITS_FOR_A_CALL } creation;
+static int worker_started = 1;
+static uint64_t called_for_ns;
+
+static void *calls(void *unused)
+{
+    uint64_t begin = now_ns();
+
+    worker_started = rcu_notrace_start_worker();
+    called_for_ns = now_ns() - begin;
+    return unused;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    int how = creation;
+    pthread_t caller;
+
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    creation = LETS;
+    if (how == CALLS)
+        calls(NULL);
+    if (how == WAITS_FOR_A_CALL && !real(&caller, NULL, calls, NULL))
+        pthread_join(caller, NULL);
+    return real(thread, attributes, run, argument);
+}
+
+static void create_the_worker(int how)
+{
+    static struct rcu_head head;
+
+    creation = how;
+    call_rcu(&head, nothing);
+    rcu_barrier();
+    printf("    it was told %d, after %llu us\n", worker_started, (unsigned long long)called_for_ns / 1000);
+    CHECK(worker_started == -EAGAIN && stats().callbacks_run == 1 && rcu_notrace_start_worker() == 0);
+}
+
+static void a_traced_pthread_create_may_want_the_worker_that_it_is_called_for(void)
+{
+    create_the_worker(CALLS);
+    CHECK(called_for_ns < 500000000);
+}
+
+static void and_may_wait_for_a_thread_that_does(void)
+{
+    create_the_worker(WAITS_FOR_A_CALL);
+}
+
 int main(int argc, char **argv)
 {
 #define OLDER_SECTIONS \
@@ -429,6 +502,9 @@ int main(int argc, char **argv)
         SCENARIO(registering_works_where_the_first_section_could_not),
         SCENARIO(threads_exit_in_an_unannounced_child_of_a_busy_process),
         SCENARIO(a_barrier_that_is_refused_in_the_middle_hangs_nobody),
+        SCENARIO(a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_created),
+        SCENARIO(a_traced_pthread_create_may_want_the_worker_that_it_is_called_for),
+        SCENARIO(and_may_wait_for_a_thread_that_does),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--many-keys"))

@@ -994,6 +994,52 @@ static void where_no_signal_can_be_queued_ipis_arrive(void)
     CHECK(stats().ipis > 0 && stats().reports_by_handler > 0);
 }
 
+/* A signal that needs a queue, unlike SIGURG: in a new program, which takes it for its IPIs from the start. */
+static void where_a_real_time_signal_cannot_be_queued_readers_are_flagged(void)
+{
+    char number[16];
+
+    sprintf(number, "%d", SIGRTMIN + 5);
+    setenv("RCU_NOTRACE_SIGNAL", number, 1);
+    setenv("RCU_NOTRACE_IPI", "signal", 1);
+    execl("/proc/self/exe", "faults", "--real-time", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+static int live_without_a_queue(void)
+{
+    int number = SIGRTMIN + 5;
+    uint64_t rescues, by_handler;
+    struct sigaction now;
+    pthread_t reader = start(be_idle, NULL);
+    sigset_t set;
+
+    while (!ready)
+        usleep(500);
+    /* It arrives while it can. */
+    while (stats().reports_by_handler == 0)
+        synchronize_rcu();
+    CHECK(sigaction(number, NULL, &now) == 0 && now.sa_handler != SIG_DFL);
+    CHECK(sigaction(SIGURG, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+    /* None is left on its way when that ends. */
+    stop = true;
+    pthread_join(reader, NULL);
+    stop = false;
+    ready = 0;
+    set_limit(RLIMIT_SIGPENDING, 0);
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    CHECK(syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number) == -1 && errno == EAGAIN);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    rescues = stats().rescues;
+    by_handler = stats().reports_by_handler;
+    have_readers();
+    work();
+    CHECK(stats().rescues > rescues && stats().reports_by_handler == by_handler);
+    return PASS;
+}
+
 /* Nobody's, with no right to be more. */
 static void where_no_thread_can_be_created_callbacks_run_in_rcu_barrier(void)
 {
@@ -1055,12 +1101,27 @@ static void where_no_address_space_is_left_grace_periods_end(void)
     work();
 }
 
+/* Until there is no room for another byte. */
+static void fill_up(const char *path)
+{
+    static const char much[4096];
+    int file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+    CHECK(file >= 0);
+    while (write(file, much, sizeof(much)) > 0)
+        ;
+    CHECK(write(file, much, 1) == -1 && errno == ENOSPC);
+    close(file);
+}
+
 static void hide_proc(bool behind_tmpfs)
 {
     if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
         skip("no mount namespace: %s", strerror(errno));
     if (behind_tmpfs ? mount("none", "/proc", "tmpfs", 0, "size=4k") : umount2("/proc", MNT_DETACH))
         skip("/proc stays: %s", strerror(errno));
+    if (behind_tmpfs)
+        fill_up("/proc/all_there_is");
     CHECK(access("/proc/self/status", R_OK) == -1 && errno == ENOENT);
 }
 
@@ -1088,7 +1149,7 @@ static void where_proc_is_not_mounted_grace_periods_end(void)
     without_proc(false);
 }
 
-static void where_proc_is_something_else_grace_periods_end(void)
+static void where_proc_is_something_else_that_is_full_grace_periods_end(void)
 {
     without_proc(true);
 }
@@ -1207,12 +1268,13 @@ int main(int argc, char **argv)
         SCENARIO(more_sections_than_there_are_places_for_are_waited_for),
         SCENARIO(a_sandbox_that_kills_for_calls_not_listed_kills_nobody),
         SCENARIO(where_no_signal_can_be_queued_ipis_arrive),
+        SCENARIO(where_a_real_time_signal_cannot_be_queued_readers_are_flagged),
         SAYS(where_no_thread_can_be_created_callbacks_run_in_rcu_barrier,
              "no thread to run callbacks; rcu_barrier() runs them"),
         SCENARIO(where_no_file_can_be_opened_grace_periods_end),
         SCENARIO(where_no_address_space_is_left_grace_periods_end),
         SCENARIO(where_proc_is_not_mounted_grace_periods_end),
-        SCENARIO(where_proc_is_something_else_grace_periods_end),
+        SCENARIO(where_proc_is_something_else_that_is_full_grace_periods_end),
         SCENARIO(what_is_said_on_a_full_disk_is_lost_and_nothing_else),
         SCENARIO(what_is_said_on_a_closed_stderr_is_lost_and_nothing_else),
         SCENARIO(what_is_said_goes_to_the_file_that_got_the_number_of_stderr),
@@ -1221,6 +1283,8 @@ int main(int argc, char **argv)
 
     if (argc > 2 && !strcmp(argv[1], "--listed"))
         return live_by_the_list();
+    if (argc > 1 && !strcmp(argv[1], "--real-time"))
+        return live_without_a_queue();
     if (from_start_fault) {
         alarm(30);
         if (argc > 4)

@@ -51,7 +51,7 @@ if [ $# -gt 0 ]; then
     done
 else
     reading="sections grace_periods life corners exits bad_use storm litmus"
-    above="callbacks children flavours polled stall unreachable"
+    above="callbacks children messages flavours polled stall unreachable"
     # The last ones: refused calls, what is hostile to a process, masses of whatever there is.
     run auto "" $reading $above boost urcu events tracepoints steps forks waits faults hostile crowd
     run auto .static $reading

@@ -344,8 +344,10 @@ static void go_through(const struct reading *r)
     places = count_places(r->run);
     must_end(&waiter, "a grace period");
     CHECK(places < MOST_PLACES);
-    /* Once more where other processes have kept the waiter from its processor at all of a few places. */
-    for (round = 0; (round < places || !met) && !early && (round < 10 || now_ns() < end); round++) {
+    /* Once more, and longer, where other processes have kept the waiter from its processor at all of a few places. */
+    for (round = 0; (round < places || !met) && !early &&
+                    (round < 10 || now_ns() < end + (met ? 0 : 5 * patience_ns()));
+         round++) {
         r->before();
         must_end(&waiter, "a grace period");
         at_each = r->each;

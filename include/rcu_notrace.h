@@ -550,7 +550,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *
  * int rcu_notrace_start_worker(void) - create the worker thread of call_rcu() now
  *
- * Optional; see call_rcu(). Returns 0, or -EAGAIN with a message. May allocate.
+ * Optional; see call_rcu(). Returns 0, or -EAGAIN: with a message; or because this thread is creating it (in a
+ * pthread_create() that somebody interposed), or another one, for more than a second. May allocate.
  * liburcu: get_default_call_rcu_data().
  *
  *
@@ -561,7 +562,24 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * signals never run them. The environment variable RCU_NOTRACE_EXIT (leave, run) chooses at the
  * start. Returns 0, or -EINVAL with a message.
  */
-#define free_rcu(p, member) rcu_notrace_free(&(p)->member, offsetof(__typeof__(*(p)), member))
+#define free_rcu(p, member) \
+    rcu_notrace_free_block((p), offsetof(__typeof__(*(p)), member), \
+                           sizeof(__typeof__(rcu_notrace_free(&(p)->member, 0))))
+
+/* By the number of its address: a null pointer has no member whose address one could take. The macro's last argument
+ * is nothing but a check of the member's type. */
+RCU_NOTRACE_INLINE int rcu_notrace_free_block(const volatile void *block, size_t offset, size_t unused)
+{
+    union {
+        const volatile void *block;
+        uintptr_t address;
+        struct rcu_head *head;
+    } at = {block};
+
+    (void)unused;
+    at.address += offset;
+    return rcu_notrace_free(at.head, offset);
+}
 
 /* ---- pointers ------------------------------------------------------------------------------- */
 

@@ -155,8 +155,8 @@ fn refuse_a_second_thread(what: &[u8]) -> ! {
     bug::die_in_thread(sys::gettid(), &[what, b"call rcu_register_thread() before it starts any"])
 }
 
-/// After the counts are forgotten. What a stranger had there cannot be told from what the parent's threads had; it
-/// does not matter if they are all gone.
+/// After the counts are forgotten. What a stranger had there cannot be told from what the parent's threads had. If they
+/// are all gone, so is what they took from counts that did not have it any more.
 fn refuse_strangers(wiped: &Wiped) {
     // The kernel wakes who joins a thread a moment before it does not count it any more.
     const LOOKS: u32 = 50;
@@ -167,6 +167,9 @@ fn refuse_strangers(wiped: &Wiped) {
         }
         // Where that cannot be read they may be there.
         if proc::threads() == Some(1) {
+            if !broken!("strangers-gone") {
+                flavour::ALL.iter().for_each(|flavour| flavour.transient.reset(flavour.reader()));
+            }
             return;
         }
         sys::sleep_ns(BETWEEN_NS);
@@ -199,9 +202,19 @@ extern "C" fn prepare() {
     FORKING.fetch_add(1, SeqCst);
     if is_outermost(forks().fetch_add(1, Relaxed) + 1) {
         busy::of_this_thread().fetch_or(busy::FORKING, Relaxed);
-        tracepoint::hold();
+        // A second thread of a child that has not started over: to start over is to let go.
+        if unannounced().is_some() && !broken!("fork-second") {
+            return;
+        }
+        if broken!("fork-order") {
+            tracepoint::hold();
+        }
         for flavour in flavour::ALL {
             flavour.callbacks.hold(flavour);
+        }
+        // After the lists, as in a callback that has to do with probes.
+        if !broken!("fork-order") {
+            tracepoint::hold();
         }
     }
 }
@@ -209,10 +222,10 @@ extern "C" fn prepare() {
 extern "C" fn parent() {
     count_down(&FORKING);
     if is_outermost(forks().load(Relaxed)) {
+        tracepoint::release();
         for flavour in flavour::ALL {
             flavour.callbacks.release(flavour);
         }
-        tracepoint::release();
     }
     end_fork();
 }

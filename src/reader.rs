@@ -137,6 +137,8 @@ pub mod role {
     pub const FORKS: u8 = 4;
     /// It holds the lock of a round of callbacks.
     pub const ROUND: u8 = 8;
+    /// It creates the worker.
+    pub const CREATES: u8 = 16;
 }
 
 /// Bits of [`Reader::busy`]. They say what signal handlers above must not wait for.

@@ -31,6 +31,9 @@ const LONGEST_REST_NS: u64 = 10_000_000_000;
 const ATTEMPTS: u32 = 100;
 const BETWEEN_ATTEMPTS_NS: u32 = 1_000_000;
 
+/// So long others wait for who creates it.
+const CREATION_NS: u64 = 1_000_000_000;
+
 /// A flavour's worker.
 pub struct Worker {
     state: AtomicU8,
@@ -66,11 +69,19 @@ impl Worker {
 
     /// Creates it unless it exists; false if that fails. May allocate.
     pub fn start(&self, flavour: &'static Flavour) -> bool {
+        let begin = sys::monotonic_ns();
         loop {
             if self.start_unless_starting(flavour) {
                 return true;
             }
             if self.state.load(Acquire) != state::STARTING {
+                return false;
+            }
+            // Somebody interposed `pthread_create`, and comes back here in it; or the new thread does, and he waits
+            // for that.
+            let creates = flavour.reader().role.load(Relaxed) & role::CREATES != 0;
+            let is_late = sys::monotonic_ns().wrapping_sub(begin) > CREATION_NS;
+            if (creates || is_late) && !broken!("worker-creator") {
                 return false;
             }
             // In real time a yield would keep the creator from its processor.
@@ -85,7 +96,10 @@ impl Worker {
             Ok(_) => {}
             Err(now) => return now == state::EXISTS,
         }
+        let role = &flavour.reader().role;
+        role.fetch_or(role::CREATES, Relaxed);
         let created = fork::is_our_process() && create(flavour);
+        role.fetch_and(!role::CREATES, Relaxed);
         self.state.store(if created { state::EXISTS } else { state::NONE }, Release);
         created
     }
@@ -145,7 +159,11 @@ pub fn others() -> u64 {
 fn create(flavour: &'static Flavour) -> bool {
     static WARNED: AtomicBool = AtomicBool::new(false);
     // It inherits the mask: signals are the program's, for its own threads.
-    let mask = sys::set_signal_mask(others());
+    let mask = if broken!("mask-adds") {
+        sys::set_signal_mask(others())
+    } else {
+        sys::block_signals(others())
+    };
     let mut error = create_once(flavour);
     let mut attempts = if broken!("exec-retry") { ATTEMPTS } else { 1 };
     while error == libc::EAGAIN && attempts < ATTEMPTS && !WARNED.load(Relaxed) {
@@ -184,6 +202,8 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     sys::set_thread_name(flavour.names.worker);
     // Whatever the thread that created it has.
     sys::leave_real_time();
+    // Nor what that one blocked of the rest.
+    sys::set_signal_mask(others());
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
     sys::unblock_signal(ipi::signal_number());
     flavour.reader().role.fetch_or(role::WORKER, Relaxed);

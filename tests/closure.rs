@@ -43,7 +43,7 @@ const EXCEPTIONS: [Exception; 3] = [
 ];
 
 /// The system calls of all that: none of them waits for another thread, but for call_rcu()'s brake.
-const SYSTEM_CALLS: [(i64, &str, &str); 15] = [
+const SYSTEM_CALLS: [(i64, &str, &str); 18] = [
     (
         libc::SYS_futex,
         "futex",
@@ -63,7 +63,10 @@ const SYSTEM_CALLS: [(i64, &str, &str); 15] = [
     (libc::SYS_pwritev2, "pwritev2", "without waiting for a pipe to be read"),
     (libc::SYS_lseek, "lseek", "on what is no pipe"),
     (libc::SYS_writev, "writev", "on what has no other call"),
-    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", "takes back the SIGPIPE of it"),
+    (libc::SYS_openat, "openat", "a terminal once more, not to wait for it"),
+    (libc::SYS_fstat, "fstat", "which must be ours still to be closed:"),
+    (libc::SYS_close, "close", "that"),
+    (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", "takes back the SIGPIPE or SIGXFSZ of it"),
     (libc::SYS_rt_sigaction, "rt_sigaction", "SIGABRT's handler"),
     (libc::SYS_tgkill, "tgkill", "SIGABRT"),
     (libc::SYS_exit_group, "exit_group", "what came after it"),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* What is published is converted as by an assignment. C and C++; each argument is evaluated once. */
+/* What is published is converted as by an assignment; free_rcu() takes any struct with a head. C and C++; each argument
+ * is evaluated once. */
 #ifdef WITH_URCU
 #include <rcu_notrace/urcu.h>
 #else
@@ -7,6 +8,7 @@
 #endif
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define CHECK(condition) \
     do { \
@@ -119,6 +121,31 @@ static int compared(void)
     return 0;
 }
 
+struct block {
+    int number;
+    struct {
+        struct rcu_head head;
+    } in;
+};
+
+static struct block *block_of(struct block *block)
+{
+    values++;
+    return block;
+}
+
+static int freed(void)
+{
+    struct block *blocks[2] = {(struct block *)malloc(sizeof(struct block)), NULL};
+    unsigned i = 0;
+
+    values = 0;
+    CHECK(free_rcu(block_of(blocks[i++]), in.head) == 0 && i == 1 && values == 1);
+    CHECK(free_rcu(block_of(blocks[i++]), in.head) == 0 && i == 2 && values == 2);
+    rcu_barrier();
+    return 0;
+}
+
 #ifdef __cplusplus
 struct first {
     int a;
@@ -157,6 +184,12 @@ template <class P> static int of_a_template(P &p, P value)
     CHECK(!rcu_cmpxchg_pointer(&p, nullptr, value) && p == value);
     return 0;
 }
+
+template <class P> static int of_a_templates_block(P none)
+{
+    CHECK(free_rcu(none, in.head) == 0);
+    return 0;
+}
 #endif
 
 int main(void)
@@ -166,8 +199,8 @@ int main(void)
     CHECK(shared == &two);
 #endif
 #ifdef __cplusplus
-    if (of_a_derived_class() || of_a_template(shared, &one))
+    if (of_a_derived_class() || of_a_template(shared, &one) || of_a_templates_block<block *>(nullptr))
         return 1;
 #endif
-    return assigned() || exchanged() || compared();
+    return assigned() || exchanged() || compared() || freed();
 }

@@ -5,9 +5,9 @@ use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr;
 
-use super::{arch, getpid, succeeded};
+use super::{arch, getpid, succeeded, Answer};
 
-/// A file open for reading.
+/// A file that was opened, for reading mostly.
 ///
 /// The program may put a file of its own in this descriptor's place meanwhile: one that it has closed
 /// before, and names (`dup2` to 0, 1 or 2). That one must neither be read from, where reading takes
@@ -37,10 +37,19 @@ fn identity(descriptor: usize) -> Option<Identity> {
 impl File {
     /// Opens it, if that can be done without waiting. The path ends with a zero.
     pub fn open(path: &[u8]) -> Result<Self, i32> {
+        Self::open_for(libc::O_RDONLY, path)
+    }
+
+    /// The same for writing, where that too is not to wait.
+    pub fn open_to_write(path: &[u8]) -> Result<Self, i32> {
+        Self::open_for(libc::O_WRONLY, path)
+    }
+
+    fn open_for(access: i32, path: &[u8]) -> Result<Self, i32> {
         if path.last() != Some(&0) {
             return Err(libc::EINVAL);
         }
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
         // SAFETY: the kernel reads a live, terminated path.
         let answer = unsafe {
             arch::syscall6(
@@ -61,6 +70,14 @@ impl File {
         let read = self.read_some(position, to);
         self.position.set(position.wrapping_add(read as u64));
         read
+    }
+
+    /// One `writev(2)`.
+    pub fn write(&self, parts: &[libc::iovec]) -> Answer {
+        // SAFETY: the kernel reads live vectors, of live text.
+        unsafe {
+            arch::syscall3(libc::SYS_writev, self.descriptor, parts.as_ptr() as usize, parts.len())
+        }
     }
 
     /// What is at that offset, as much as the kernel gives at once.

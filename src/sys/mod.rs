@@ -134,9 +134,9 @@ pub fn sleep_ns(ns: u32) {
     }
 }
 
-/// Blocks these signals in this thread too.
-pub fn block_signals(mask: u64) {
-    change_mask(libc::SIG_BLOCK, mask);
+/// Blocks these signals in this thread too; answers those that were.
+pub fn block_signals(mask: u64) -> u64 {
+    change_mask(libc::SIG_BLOCK, mask)
 }
 
 /// Unblocks one signal in this thread.
@@ -178,16 +178,24 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 }
 
 /// One `writev(2)` to standard error, of [`PIPE_BUF`] bytes at most. What cannot be written within a
-/// tenth of a second is lost, by intent: a message must neither hang its process nor, where nobody
-/// reads, end it by SIGPIPE. True if it was written.
+/// tenth of a second is lost, by intent: a message must neither hang its process nor end or stop it by a signal, where
+/// nobody reads (SIGPIPE), a file may not grow (SIGXFSZ), or a terminal is another job's (SIGTTOU: blocked, it lets
+/// the message through). True if it was written.
 pub fn write_stderr(parts: &[libc::iovec]) -> bool {
-    let before = change_mask(libc::SIG_BLOCK, PIPE);
+    let (pipe, size) = (bit(libc::SIGPIPE), bit(libc::SIGXFSZ));
+    let more = if broken!("message-signals") { 0 } else { size | bit(libc::SIGTTOU) };
+    let before = change_mask(libc::SIG_BLOCK, pipe | more);
     let mut answer = write_without_waiting(parts);
     if answer == -(libc::EAGAIN as isize) && is_stderr_writable() {
         answer = write_without_waiting(parts);
     }
-    if answer == -(libc::EPIPE as isize) && before & PIPE == 0 {
-        take_pipe_signal();
+    let sent = match -answer as i32 {
+        libc::EPIPE => pipe,
+        libc::EFBIG => size,
+        _ => 0,
+    };
+    if sent & !before != 0 {
+        take_signal(sent);
     }
     set_signal_mask(before);
     answer > 0
@@ -196,7 +204,10 @@ pub fn write_stderr(parts: &[libc::iovec]) -> bool {
 /// So much goes into a pipe at once, if poll(2) says that anything does.
 pub const PIPE_BUF: usize = libc::PIPE_BUF;
 
-const PIPE: u64 = 1 << (libc::SIGPIPE - 1);
+/// A signal in a mask.
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
 
 // Functions of their own, for little stack: the IPI handler may come here.
 #[inline(never)]
@@ -217,9 +228,21 @@ fn write_without_waiting(parts: &[libc::iovec]) -> Answer {
         if !is_stderr_writable() {
             return answer;
         }
+        // A terminal has room for a byte, at least. Opened once more it can be told not to wait for more.
+        if let Some(own) = open_stderr() {
+            return own.write(parts);
+        }
     }
     // SAFETY: as above.
     unsafe { arch::syscall3(libc::SYS_writev, 2, vectors, count) }
+}
+
+/// None where that is not allowed: another user's terminal.
+fn open_stderr() -> Option<file::File> {
+    if broken!("message-terminal") {
+        return None;
+    }
+    file::File::open_to_write(b"/proc/self/fd/2\0").ok()
 }
 
 #[inline(never)]
@@ -236,9 +259,9 @@ fn is_stderr_writable() -> bool {
 
 /// Takes off the signal that our own write caused.
 #[inline(never)]
-fn take_pipe_signal() {
-    let (pipe, now) = (PIPE, libc::timespec { tv_sec: 0, tv_nsec: 0 });
-    let (set, limit) = (&raw const pipe as usize, &raw const now as usize);
+fn take_signal(signal: u64) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let (set, limit) = (&raw const signal as usize, &raw const now as usize);
     // SAFETY: the kernel reads live values.
     unsafe { arch::syscall6(libc::SYS_rt_sigtimedwait, [set, 0, limit, 8, 0, 0]) };
 }
@@ -358,7 +381,8 @@ const STEP_NS: u64 = 1_000_000;
 const LOOK_NS: u64 = 1000;
 
 /// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused
-/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last. It never goes back.
+/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last. It goes back in another time
+/// namespace alone.
 pub fn monotonic_ns() -> u64 {
     let last = LAST.load(Relaxed);
     let Some(now) = clock_ns(libc::CLOCK_MONOTONIC) else {
@@ -370,6 +394,12 @@ pub fn monotonic_ns() -> u64 {
         if CLOCKLESS.load(Relaxed) {
             CLOCKLESS.store(false, Relaxed);
         }
+    }
+    if now < last && !CLOCKLESS.load(Relaxed) && !broken!("clock-back") {
+        // A child in a time namespace of its own, or a process that went into one, which no other thread may be there
+        // to see.
+        let _ = LAST.compare_exchange(last, now, Relaxed, Relaxed);
+        return now;
     }
     now.max(last)
 }

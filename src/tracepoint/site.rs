@@ -102,7 +102,7 @@ pub unsafe fn adopt(begin: *mut Site, end: *mut Site) {
     }
     let patches = patch::is_safe_now();
     // No handler shall find an instruction by half.
-    let mask = sys::set_signal_mask(worker::others() | LIBC_OWN);
+    let mask = sys::block_signals(worker::others() | LIBC_OWN);
     let mut page = Writable::none();
     let mut place = end;
     // From the last to the first: each tracepoint's list is then in the order of the code.
