@@ -299,6 +299,7 @@ check-rust: $(LIBRARIES) $(PORTABLE)
 	$(Q)$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
 	$(Q)$(CARGO) clippy --quiet --locked --lib --features portable-reader -- -D warnings
 	$(Q)$(CARGO) clippy --quiet --locked --lib -- -D warnings --cfg breakable
+	$(Q)$(CARGO) clippy --quiet --locked --lib --features portable-reader -- -D warnings --cfg breakable
 	$(Q)RCU_NOTRACE_BUILD='$(CURDIR)/$(B)' $(CARGO) test --locked
 	$(Q)$(CARGO) test --locked --features portable-reader --lib
 

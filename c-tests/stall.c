@@ -25,13 +25,14 @@ static int catch(const struct rcu_notrace_stall *stall, void *data)
     return *(int *)data;
 }
 
-/* The report about a thread, waited for for a while. Where others keep the processors busy, a later one: the signal had
- * not been delivered when the first was made. */
-static int report_of(pid_t tid)
+/* The report about a thread, with that in it, waited for for a while. Where others keep the processors busy, a later
+ * one: the signal had not been delivered when the first was made, or the sleeper was about to sleep again. */
+static int report_of(pid_t tid, const char *with)
 {
     for (int round = 0; round < 5000; round++) {
         for (int r = 0; r < count; r++)
-            if (reports[r].stall.tid == tid && reports[r].stall.ipi != RCU_NOTRACE_STALL_IPI_PENDING)
+            if (reports[r].stall.tid == tid && reports[r].stall.ipi != RCU_NOTRACE_STALL_IPI_PENDING &&
+                strstr(reports[r].text, with))
                 return r;
         sleep_ms(1);
     }
@@ -116,7 +117,7 @@ static int stall(enum how as)
     while (!tid)
         sleep_ms(1);
     w = start(waiter, NULL);
-    number = report_of(tid);
+    number = report_of(tid, as == SLEEPS ? "state S (sleeping)" : "");
     go_on = true;
     pthread_join(r, NULL);
     pthread_join(w, NULL);

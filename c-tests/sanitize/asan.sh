@@ -99,7 +99,7 @@ for compiler in $compilers; do
         hostile "$both" 6000
         continue
     fi
-    check "$both" .asan sections bad_use polled grace_periods life flavours storm litmus stall boost unreachable
+    check "$both" .asan sections bad_use polled grace_periods life messages flavours storm litmus stall boost unreachable
     if echo '#include <urcu/rculfhash.h>' | $compiler -xc -E -o /dev/null - 2>/dev/null; then
         check "$both" .asan urcu
     else
