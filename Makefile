@@ -328,7 +328,8 @@ check-record: $(B)/c-tests/record
 # one time in five at least, as with the library's.
 RECORDER_LACKS := 1:low_numbers_left_alone 2:fork_with_a_cancellation_pending 3:fork_in_a_fork \
 	4:childs_exit_leaves_the_socket 5:drop_newest 6:fork_without_handlers 7:fork_in_a_writer 8:overwrite \
-	9:sessions_under_fire 10:storm_of_handlers 11:main_thread_exits_in_another_root 12:no_descriptor_for_a_client
+	9:sessions_under_fire 10:storm_of_handlers 11:main_thread_exits_in_another_root 12:no_descriptor_for_a_client \
+	13:sandbox_that_answers_by_a_signal
 $(B)/broken/tracers_%/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)

@@ -103,10 +103,7 @@ enum { PATIENCE = 10000, NAPS = 200 };
 
 static uint64_t hold_signals(void)
 {
-    uint64_t set = ~let_in(), before = 0;
-
-    sys_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&set, (long)&before, 8, 0, 0);
-    return before;
+    return sys_block_signals(~let_in());
 }
 
 /* An action that is being changed, and what it was: a process that is forked meanwhile has a part of each. */

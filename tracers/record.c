@@ -400,7 +400,7 @@ static uint64_t *reserve_outermost(struct session *session, struct rcutrace_thre
         return NULL;
     if (has_room(session, ring, bytes + PREAMBLE) || session_may_have_chunk(session, ring)) {
         /* So that handlers come when the thread has its place, and need not drop. */
-        signals = BROKEN == SIGNALS_BLOCKED ? 0 : sys_block_signals();
+        signals = BROKEN == SIGNALS_BLOCKED ? 0 : sys_block_signals(HELD_BACK);
         if (make_room(session, ring, bytes))
             payload = thread->armed == PASSING
                           ? write_in_passing(session, thread, ring, head, bytes)

@@ -41,8 +41,12 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 #endif
 enum {
     CLOSE_IF_OURS = 1, NO_CANCELLATION, FORKS_IN_FORKS, OWN_SOCKET, COUNT_OF_LOST, WIPED_PAGE, INTERRUPTED_WRITER, KEPT_CHUNKS,
-    OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE,
+    OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE, SANDBOXS_ANSWERS,
 };
+
+/* The signals that wait while we make calls: all but SIGSYS, by which a sandbox may answer them (SECCOMP_RET_TRAP). That
+ * ends the process where it is blocked. */
+#define HELD_BACK (BROKEN == SANDBOXS_ANSWERS ? UINT64_MAX : ~(UINT64_C(1) << (SIGSYS - 1)))
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 

@@ -478,7 +478,7 @@ static bool allocate_more(struct session *session, struct rcutrace_chunk *chunk,
 
     if (failed_lately(session))
         return false;
-    signals = sys_block_signals();
+    signals = sys_block_signals(HELD_BACK);
     fd = open_again(session);
     if (fd >= 0) {
         done = allocate(fd, place_of(session, index) + chunk->allocated, size);

@@ -138,12 +138,12 @@ static inline void sys_futex_wake(uint32_t *word)
     sys_call(SYS_futex, (long)word, 1 /* FUTEX_WAKE */, 1, 0, 0, 0);
 }
 
-/* All of them; returns which were blocked. */
-static inline uint64_t sys_block_signals(void)
+/* Those too; returns which were blocked. */
+static inline uint64_t sys_block_signals(uint64_t set)
 {
-    uint64_t all = UINT64_MAX, before = 0;
+    uint64_t before = 0;
 
-    sys_call(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)&all, (long)&before, sizeof(all), 0, 0);
+    sys_call(SYS_rt_sigprocmask, 0 /* SIG_BLOCK */, (long)&set, (long)&before, sizeof(set), 0, 0);
     return before;
 }
 
