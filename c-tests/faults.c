@@ -714,6 +714,9 @@ static void crowd_without_memory(int many)
     waiter = start(wait_for_too_many, NULL);
     refuse(calls, ENOMEM);
     CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+    /* The waiter may be kept from its processor. */
+    for (int i = 0; stats().holdouts + stats().transient_waits == 0 && i < 1000; i++)
+        sleep_ms(10);
     sleep_ms(100);
     CHECK(!ended);
     hold = true;
