@@ -24,13 +24,14 @@ static atomic_bool tracking;
 static atomic_ulong arrays_made, arrays_freed, refused;
 static atomic_flag heap_lock = ATOMIC_FLAG_INIT;
 
-/* Blocks of a thread that has nothing but the library's arrays. Slots near an address's hash hold them. */
-enum { SLOTS = 1 << 16, NEAR = 64 };
+/* Blocks of a thread that has nothing but the library's arrays. Slots near an address's hash hold them, also where a
+ * worker that is kept from its processor lets some hundred thousand wait. */
+enum { SLOT_BITS = 20, SLOTS = 1 << SLOT_BITS, NEAR = 64 };
 static _Atomic(void *) slots[SLOTS + NEAR];
 
 static _Atomic(void *) *slot_of(void *block, void *wanted)
 {
-    size_t first = ((uintptr_t)block >> 4) * 0x9e3779b97f4a7c15ull >> 48;
+    size_t first = ((uintptr_t)block >> 4) * 0x9e3779b97f4a7c15ull >> (64 - SLOT_BITS);
 
     for (size_t i = first; i < first + NEAR; i++)
         if (slots[i] == wanted)
