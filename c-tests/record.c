@@ -334,6 +334,21 @@ static void one_thread(void)
     printf("    %llu maps\n", (unsigned long long)seen.maps);
 }
 
+/* What a child ended with. */
+static int status_of(pid_t child)
+{
+    int status;
+
+    for (int tries = 0; tries < 20000; tries++) {
+        if (waitpid(child, &status, WNOHANG) == child)
+            return status;
+        sleep_ms(1);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    fail("a child did not end");
+}
+
 /* A system call whose last argument this is, is let through: the sandbox's own. */
 enum { LET_THROUGH = 0x52435553 };
 static atomic_ulong sandbox_answers;
@@ -353,13 +368,17 @@ static void sandbox_that_answers_by_a_signal(void)
 {
     struct sock_filter filter[] = {
         LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LET_THROUGH, 1, 0),
         ANSWER(SECCOMP_RET_TRAP),
         ANSWER(SECCOMP_RET_ALLOW),
     };
-    const struct sigaction action = {.sa_sigaction = answer_for_the_sandbox, .sa_flags = SA_SIGINFO};
+    const struct sigaction action = {.sa_sigaction = answer_for_the_sandbox, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    unsigned long before;
+    pid_t child;
+    int status;
 
     begin(RCUTRACE_DROP_NEWEST, 65536, 1000, 0);
     sigaction(SIGSYS, &action, NULL);
@@ -367,9 +386,19 @@ static void sandbox_that_answers_by_a_signal(void)
         skip("no seccomp here");
     for (uint64_t i = 0; i < 100000; i++)
         CHECK(emit(1, i) == RECORDED);
+    CHECK(sandbox_answers > 10);
+    before = sandbox_answers;
+    child = fork();
+    if (!child) {
+        CHECK(emit(2, 0) == RECORDED && sandbox_answers > before);
+        exit(PASS);
+    }
+    status = status_of(child);
+    if (status)
+        fail("the child ended with %#x", (unsigned)status);
     end(&trace, &seen);
     printf("    the sandbox has answered %lu times\n", sandbox_answers);
-    CHECK(seen.count[1] == 100000 && !seen.gaps && !trace.lost && sandbox_answers > 10);
+    CHECK(seen.count[1] == 100000 && seen.count[2] == 1 && !trace.lost);
 }
 
 static void *write_many(void *argument)
@@ -1461,21 +1490,6 @@ static void fork_in_a_fork(void)
 }
 
 /* ---- cancellation ----------------------------------------------------------------------------- */
-
-/* What a child ended with. */
-static int status_of(pid_t child)
-{
-    int status;
-
-    for (int tries = 0; tries < 20000; tries++) {
-        if (waitpid(child, &status, WNOHANG) == child)
-            return status;
-        sleep_ms(1);
-    }
-    kill(child, SIGKILL);
-    waitpid(child, NULL, 0);
-    fail("a child did not end");
-}
 
 /* exit() is not a cancellation point, whatever the recorder does in it. */
 static void exit_with_a_cancellation_pending(void)

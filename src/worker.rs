@@ -199,11 +199,11 @@ fn create_once(flavour: &'static Flavour) -> i32 {
 extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // SAFETY: what `create` passed.
     let flavour = unsafe { &*flavour.cast::<Flavour>() };
+    // Not what the thread that created it blocked of the rest: a sandbox may answer calls by a signal.
+    sys::set_signal_mask(others());
     sys::set_thread_name(flavour.names.worker);
     // Whatever the thread that created it has.
     sys::leave_real_time();
-    // Nor what that one blocked of the rest.
-    sys::set_signal_mask(others());
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
     sys::unblock_signal(ipi::signal_number());
     flavour.reader().role.fetch_or(role::WORKER, Relaxed);

@@ -25,7 +25,7 @@
 
 bool control_wanted;
 unsigned control_toggle_ms;
-sigset_t control_mask;
+uint64_t control_mask;
 
 enum {
     HIGH_FD = 200,
@@ -501,11 +501,11 @@ static void *control(void *forked)
     pthread_mutex_unlock(&recorder_lock);
     /* As the C library does for a process's last thread. RCU's thread would stay. */
     rcutrace_end_own();
-    pthread_sigmask(SIG_SETMASK, &control_mask, NULL);
+    sys_restore_signals(control_mask);
     exit(0);
 }
 
-/* With all signals blocked, which the thread inherits. Where no thread can be had, nobody answers;
+/* With signals held back, which the thread inherits. Where no thread can be had, nobody answers;
  * recording does not depend on it. */
 static void start_thread(bool forked)
 {

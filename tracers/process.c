@@ -56,20 +56,18 @@ void process_complain(const char *format, ...)
  * hold the lock for ever, a child never execute. In glibc the change is one atomic operation, fit for any context. */
 void own_begin(struct own *before)
 {
-    sigset_t all;
-
     before->error = errno;
     pthread_setcancelstate(BROKEN == NO_CANCELLATION ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE,
                            &before->cancel);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before->signals);
+    /* Nor the C library's own, 32 and 33: setuid(3) waits for each thread to answer, ours too, which inherits this. */
+    before->signals = sys_block_signals(HELD_BACK & ~(UINT64_C(3) << 31));
     rcutrace_begin_own();
 }
 
 void own_end(const struct own *before)
 {
     rcutrace_end_own();
-    pthread_sigmask(SIG_SETMASK, &before->signals, NULL);
+    sys_restore_signals(before->signals);
     errno = before->error;
     /* The last: where cancellation is asynchronous it may come here. */
     pthread_setcancelstate(before->cancel, NULL);

@@ -44,9 +44,10 @@ enum {
     OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE, SANDBOXS_ANSWERS,
 };
 
-/* The signals that wait while we make calls: all but SIGSYS, by which a sandbox may answer them (SECCOMP_RET_TRAP). That
- * ends the process where it is blocked. */
-#define HELD_BACK (BROKEN == SANDBOXS_ANSWERS ? UINT64_MAX : ~(UINT64_C(1) << (SIGSYS - 1)))
+/* The signals that wait while we make calls: all but SIGSYS, by which a sandbox may answer them (SECCOMP_RET_TRAP), and
+ * SIGTRAP, by which a program may step through itself. Where those are blocked they end the process. */
+#define HELD_BACK \
+    (BROKEN == SANDBOXS_ANSWERS ? UINT64_MAX : ~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(1) << (SIGTRAP - 1)))
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
@@ -157,9 +158,9 @@ bool process_announce(struct session *session);
 /* One line on standard error. */
 void process_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Around what the recorder does of its own, with all signals blocked and cancellation disabled. */
+/* Around what the recorder does of its own, with signals held back and cancellation disabled. */
 struct own {
-    sigset_t signals;
+    uint64_t signals;
     int error, cancel;
 };
 void own_begin(struct own *before);
@@ -198,7 +199,7 @@ void tracers_status(char *text, size_t size);
 /* ---- control --------------------------------------------------------------------------------- */
 
 extern bool control_wanted;
-extern sigset_t control_mask; /* the program's, for its exit handlers if our thread is the last */
+extern uint64_t control_mask; /* the program's, for its exit handlers if our thread is the last */
 extern unsigned control_toggle_ms;
 void control_start(void);
 /* In a child of fork: with a thread of its own, or none. */

@@ -230,7 +230,7 @@ fn write_without_waiting(parts: &[libc::iovec]) -> Answer {
         }
         // A terminal has room for a byte, at least. Opened once more it can be told not to wait for more.
         if let Some(own) = open_stderr() {
-            return own.write(parts);
+            return write_to_terminal(&own, parts);
         }
     }
     // SAFETY: as above.
@@ -242,7 +242,26 @@ fn open_stderr() -> Option<file::File> {
     if broken!("message-terminal") {
         return None;
     }
-    file::File::open_to_write(b"/proc/self/fd/2\0").ok()
+    file::File::open_to_write(b"/proc/thread-self/fd/2\0").ok()
+}
+
+/// As much as it has room for, and the rest, part by part, if there is room for it soon.
+fn write_to_terminal(terminal: &file::File, parts: &[libc::iovec]) -> Answer {
+    let answer = terminal.write(parts);
+    let mut written = usize::try_from(answer).unwrap_or(usize::MAX);
+    for part in parts {
+        let (text, bytes) = (part.iov_base.wrapping_byte_add(written), part.iov_len);
+        if written >= bytes {
+            written -= bytes;
+            continue;
+        }
+        let rest = libc::iovec { iov_base: text, iov_len: bytes - written };
+        written = 0;
+        if !is_stderr_writable() || terminal.write(&[rest]) < 0 {
+            break;
+        }
+    }
+    answer
 }
 
 #[inline(never)]
