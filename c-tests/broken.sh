@@ -45,6 +45,10 @@ if [ -z "$differ$twice" ]; then
 else
     say "not ok" "in the source or in $table alone: ${differ//[$'\n\t']/ }; twice there: ${twice//$'\n'/ }"
 fi
+# The page counts as the table does.
+tier() { rows | cut -d'|' -f2 | grep -cw "$1"; }
+counts="$(wc -l <<<"$in_table") safeguards in $(rows | wc -l) rows: $(tier quick) quick, $(tier long) long, $(tier model) model"
+grep -qF "$counts" docs/BROKEN.md || say "not ok" "docs/BROKEN.md does not say: $counts"
 # And no delay stands alone.
 alone=$(grep -rhoE 'widen!\("[a-z0-9-]+"' src | grep -oE '"[^"]+"' | tr -d '"' | sort -u |
     comm -23 - <(echo "$in_source"))
