@@ -24,8 +24,9 @@ struct drop {
 static struct flood {
     struct flavour *f;
     uint64_t queued;
-    _Atomic uint64_t begun, called;
+    _Atomic uint64_t called;
     atomic_bool held, release;
+    bool cut;
 } floods[FLAVOURS];
 
 static void drop_called(struct rcu_head *head)
@@ -34,9 +35,10 @@ static void drop_called(struct rcu_head *head)
     struct flood *flood = drop->flood;
 
     /* The parent was in the middle of the one before, for longer than a fork waits: that one is the parent's alone. */
-    if (in_child && flood->begun == flood->called + 1)
+    if (in_child && fork_was_impatient && !flood->cut && drop->serial == flood->called + 1) {
+        flood->cut = true;
         flood->called++;
-    flood->begun = drop->serial + 1;
+    }
     if (drop->serial != flood->called)
         failure("%s: callback %llu of one thread was called as number %llu", flood->f->name,
                 (unsigned long long)drop->serial, (unsigned long long)flood->called);

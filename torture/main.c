@@ -28,7 +28,7 @@ const char *const feature_names[FEATURES] = {"callbacks", "polling", "barriers",
                                              "stalls",    "boost",   "probes"};
 
 atomic_bool stop;
-bool in_child;
+bool in_child, fork_was_impatient;
 _Atomic uint64_t failures;
 static uint64_t begin_ns;
 

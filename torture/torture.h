@@ -209,6 +209,7 @@ static inline bool one_in(unsigned n)
 
 extern atomic_bool stop;
 extern bool in_child; /* of a fork: no disturbances there */
+extern bool fork_was_impatient; /* it took so long that it may not have waited for a callback's end: on a busy machine */
 extern _Atomic uint64_t failures;
 
 /* A failure: it is said, and everything ends. From any context. */
