@@ -523,10 +523,11 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *
  * fork: what waits is called once in the parent and once in the child, on its copy; there a worker
  * is created as above. fork() waits for a callback that runs to return, for 0.1 s at most; one that
- * takes longer is not called in the child, nor is one that forks called there again. A child of
- * _Fork() or of a raw clone may lose callbacks that its parent's worker was just sorting, and calls none
- * before it has waited, or called rcu_register_thread(); which it does before it starts threads. Heads must
- * not lie on a thread's stack if another thread forks a child that uses RCU: there that stack is gone.
+ * takes longer, or whose worker does not get a processor for so long, is not called in the child, nor is
+ * one that forks called there again. A child of _Fork() or of a raw clone may lose callbacks that its
+ * parent's worker was just sorting, and calls none before it has waited, or called rcu_register_thread();
+ * which it does before it starts threads. Heads must not lie on a thread's stack if another thread forks a
+ * child that uses RCU: there that stack is gone.
  * A child that was forked in a signal handler that interrupted call_rcu() or a wait for a grace period
  * may only exec or _exit.
  *
