@@ -49,14 +49,18 @@ static unsigned long common_divisor(unsigned long a, unsigned long b)
     return b ? common_divisor(b, a % b) : a;
 }
 
-/* All places, in an order that leaves no wide gaps if time is up before: `round` of so many. By the golden section. */
+/* All places, in an order that leaves no wide gaps if time is up before: `round` of so many. By the golden section; each
+ * process begins elsewhere, so that several that do not get around meet more of them. */
 static unsigned long place_of(unsigned long round, unsigned long places)
 {
+    static unsigned long first;
     unsigned long stride = (unsigned long)((double)places * 0.6180339887) + 1;
 
     while (common_divisor(stride, places) != 1)
         stride++;
-    return round * stride % places;
+    if (!first)
+        first = (unsigned long)now_ns() / 1000 % 1000003 + 1;
+    return (round * stride + first) % places;
 }
 
 /* SA_NODEFER: with no signal blocked a handler's sections may put their thread on the list. */
