@@ -891,7 +891,7 @@ static void flood_once(unsigned threads, unsigned long in_all)
  * longer. Not time after time. */
 static void flood_from(unsigned threads, unsigned long in_all)
 {
-    unsigned long most = (unsigned long)FEW * FLOOD * threads, most_ever = 0;
+    unsigned long most = (unsigned long)FEW * FLOOD * threads, most_ever = most;
     unsigned tries = 0;
 
     if (rcu_notrace_get_ipi_mode() != RCU_NOTRACE_IPI_AUTO)
@@ -903,8 +903,6 @@ static void flood_from(unsigned threads, unsigned long in_all)
             most_ever = most_waiting;
     } while (most_waiting > most && ++tries < 3);
     CHECK(most_waiting <= most);
-    if (most_ever < most)
-        most_ever = most;
     CHECK(high_water_kb() < (32ul << 10) + most_ever / 1024 * (sizeof(struct bulk) + 16));
     CHECK(threads == 1 || stats().callbacks_slowed > 0);
 }

@@ -160,18 +160,15 @@ static void *waits_once(void *unused)
     return unused;
 }
 
-/* Its first section, while the first thread starts over. */
-static void section_meanwhile(void)
+/* A grace period beside the section of that thread, which must not end before it. Ends the child. */
+static void wait_beside_its_section(pthread_t reader, unsigned ms)
 {
-    pthread_t reader = start(has_a_section_then, NULL), waiter;
+    pthread_t waiter;
 
-    usleep(200);
-    go_on = true;
-    rcu_register_thread();
     while (!inside)
         ;
     waiter = start(waits_once, NULL);
-    sleep_ms(2);
+    sleep_ms(ms);
     if (has_waited)
         _exit(WITHIN);
     let_go = true;
@@ -179,6 +176,17 @@ static void section_meanwhile(void)
     pthread_join(reader, NULL);
     synchronize_rcu();
     _exit(PASS);
+}
+
+/* Its first section, while the first thread starts over. */
+static void section_meanwhile(void)
+{
+    pthread_t reader = start(has_a_section_then, NULL);
+
+    usleep(200);
+    go_on = true;
+    rcu_register_thread();
+    wait_beside_its_section(reader, 2);
 }
 
 static void *waits_then(void *unused)
@@ -259,25 +267,14 @@ static void *has_a_section_for_20_ms(void *unused)
 /* Its section is in a count that is forgotten, and it is gone before anybody looks for it. */
 static void start_over_amid_a_section(void)
 {
-    pthread_t reader = start(has_a_section_for_20_ms, NULL), waiter;
+    pthread_t reader = start(has_a_section_for_20_ms, NULL);
 
     while (!is_inside)
         ;
     rcu_register_thread();
     pthread_join(reader, NULL);
     go_on = true;
-    reader = start(has_a_section_then, NULL);
-    while (!inside)
-        ;
-    waiter = start(waits_once, NULL);
-    sleep_ms(20);
-    if (has_waited)
-        _exit(WITHIN);
-    let_go = true;
-    pthread_join(waiter, NULL);
-    pthread_join(reader, NULL);
-    synchronize_rcu();
-    _exit(PASS);
+    wait_beside_its_section(start(has_a_section_then, NULL), 20);
 }
 
 static pid_t unannounced(void (*run)(void))

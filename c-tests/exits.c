@@ -298,7 +298,7 @@ static void steps_of_an_end(void)
     for (; rounds < *steps; rounds++) {
         if (rounds >= 40 && now_ns() - began > 1000000000 && !getenv("SCENARIO_SECONDS"))
             break;
-        end_in_steps((place_of(rounds, *steps) + began) % *steps);
+        end_in_steps(place_of(rounds, *steps));
         synchronize_rcu();
     }
     printf("    %lu of %lu steps, %lu behind the last destructor\n", rounds, *steps, late);

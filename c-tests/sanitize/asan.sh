@@ -22,8 +22,9 @@ undefined="-fsanitize=undefined -fno-sanitize-recover=all"
 #   children, faults, hostile, crowd, steps, forks, waits: they refuse system calls, limit the address space, count threads by the
 #       thousand, fork among them, or go through code in single steps: likewise. (schedules wants a breakable library.)
 #   torture's forks: its allocator, as above
-#   main_thread_exits_in_another_root, main_thread_exits_without_descriptors, sandbox_that_answers_by_a_signal: it looks for leaks at the end of a process,
-#       and ends that with an error where it cannot open /proc, or by a call that a sandbox traps
+#   main_thread_exits_in_another_root, main_thread_exits_without_descriptors, sandbox_that_answers_by_a_signal: it looks
+#       for leaks at the end of a process, and ends that with an error where it cannot open /proc, or by a call that a
+#       sandbox traps
 export SCENARIO_EXCEPT=
 not_at_an_end="main_thread_exits_in_another_root main_thread_exits_without_descriptors sandbox_that_answers_by_a_signal"
 not_under_asan="threads_that_exit_in_any_way_hold_up_nothing threads_that_exit_leave_both_registries

@@ -141,7 +141,7 @@ pub fn block_signals(mask: u64) -> u64 {
 
 /// Unblocks one signal in this thread.
 pub fn unblock_signal(signal: i32) {
-    change_mask(libc::SIG_UNBLOCK, 1 << (signal - 1));
+    change_mask(libc::SIG_UNBLOCK, bit(signal));
 }
 
 /// Blocks these signals in this thread and no others; answers those that were.
@@ -184,7 +184,7 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 pub fn write_stderr(parts: &[libc::iovec]) -> bool {
     let (pipe, size) = (bit(libc::SIGPIPE), bit(libc::SIGXFSZ));
     let more = if broken!("message-signals") { 0 } else { size | bit(libc::SIGTTOU) };
-    let before = change_mask(libc::SIG_BLOCK, pipe | more);
+    let before = block_signals(pipe | more);
     let mut answer = write_without_waiting(parts);
     if answer == -(libc::EAGAIN as isize) && is_stderr_writable() {
         answer = write_without_waiting(parts);
@@ -248,14 +248,14 @@ fn open_stderr() -> Option<file::File> {
 /// As much as it has room for, and the rest, part by part, if there is room for it soon.
 fn write_to_terminal(terminal: &file::File, parts: &[libc::iovec]) -> Answer {
     let answer = terminal.write(parts);
-    let mut written = usize::try_from(answer).unwrap_or(usize::MAX);
+    let Ok(mut written) = usize::try_from(answer) else { return answer };
     for part in parts {
-        let (text, bytes) = (part.iov_base.wrapping_byte_add(written), part.iov_len);
-        if written >= bytes {
-            written -= bytes;
+        if written >= part.iov_len {
+            written -= part.iov_len;
             continue;
         }
-        let rest = libc::iovec { iov_base: text, iov_len: bytes - written };
+        let text = part.iov_base.wrapping_byte_add(written);
+        let rest = libc::iovec { iov_base: text, iov_len: part.iov_len - written };
         written = 0;
         if !is_stderr_writable() || terminal.write(&[rest]) < 0 {
             break;
@@ -291,7 +291,7 @@ pub fn abort() -> ! {
     let tid = gettid();
     let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     let _ = rt_sigaction(libc::SIGABRT, Some(&default), None);
-    change_mask(libc::SIG_UNBLOCK, 1 << (libc::SIGABRT - 1));
+    unblock_signal(libc::SIGABRT);
     loop {
         let _ = tgkill(pid, tid, libc::SIGABRT);
         // SAFETY: ends the process; no memory.
