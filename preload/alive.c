@@ -11,6 +11,7 @@
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 enum { SIGNAL = SIGURG };
@@ -99,6 +100,8 @@ static void on_it_too(int signal)
 struct way {
     void (*prepare)(void);
     void (*act)(unsigned turn);
+    /* Its thread may not end: who leaves the registry asks which process it is. */
+    bool stays;
 };
 
 static void nothing(void)
@@ -243,16 +246,61 @@ static void mask_and_unmask(unsigned turn)
         sigrelse(SIGNAL);
 }
 
-static const struct way blocked_it = {block, no_act};
-static const struct way blocked_all = {block_all, no_act};
-static const struct way ignores_it = {ignore, no_act};
-static const struct way by_default = {leave_to_default, no_act};
-static const struct way replaces_handlers = {nothing, replace};
-static const struct way waits_for_it = {block, wait_for_it};
-static const struct way reads_it_from_a_file = {block_and_open, read_it};
-static const struct way polls_without_it = {poll_and_be_interrupted, poll_without};
-static const struct way handles_others = {handle_another, raise_another};
-static const struct way masks_all_the_time = {nothing, mask_and_unmask};
+/* From now on the thread may not ask who it is: its first sections do. */
+static void enter_sandbox(void)
+{
+    static struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        ON(SYS_getpid, SECCOMP_RET_KILL_PROCESS),
+        ON(SYS_gettid, SECCOMP_RET_KILL_PROCESS),
+        ANSWER(SECCOMP_RET_ALLOW),
+    };
+
+    join_by_sections();
+    if (install_filter(filter, sizeof(filter) / sizeof(filter[0]), 0) < 0)
+        skip("no seccomp here: %s", strerror(errno));
+}
+
+/* Nothing comes with an IPI, then. */
+static void enter_sandbox_without_room(void)
+{
+    struct rlimit none;
+
+    CHECK(!getrlimit(RLIMIT_SIGPENDING, &none));
+    none.rlim_cur = 0;
+    CHECK(!setrlimit(RLIMIT_SIGPENDING, &none));
+    enter_sandbox();
+}
+
+static pid_t process, thread_in_sandbox;
+
+static void ignore_and_enter_sandbox(void)
+{
+    ignore();
+    process = getpid();
+    thread_in_sandbox = (pid_t)syscall(SYS_gettid);
+    enter_sandbox();
+}
+
+static void send_to_itself(unsigned turn)
+{
+    (void)turn;
+    CHECK(!syscall(SYS_tgkill, process, thread_in_sandbox, SIGNAL));
+}
+
+static const struct way blocked_it = {block, no_act, false};
+static const struct way blocked_all = {block_all, no_act, false};
+static const struct way ignores_it = {ignore, no_act, false};
+static const struct way by_default = {leave_to_default, no_act, false};
+static const struct way replaces_handlers = {nothing, replace, false};
+static const struct way waits_for_it = {block, wait_for_it, false};
+static const struct way reads_it_from_a_file = {block_and_open, read_it, false};
+static const struct way polls_without_it = {poll_and_be_interrupted, poll_without, false};
+static const struct way handles_others = {handle_another, raise_another, false};
+static const struct way masks_all_the_time = {nothing, mask_and_unmask, false};
+static const struct way is_in_a_sandbox = {enter_sandbox, no_act, true};
+static const struct way has_no_room = {enter_sandbox_without_room, no_act, true};
+static const struct way gets_what_it_ignores = {ignore_and_enter_sandbox, send_to_itself, true};
 
 /* ---- one reader of each kind ------------------------------------------------------------------------------------- */
 
@@ -263,7 +311,7 @@ static void *be_active(void *argument)
     const struct way *way = argument;
 
     way->prepare();
-    for (unsigned turn = 0; !stop; turn++) {
+    for (unsigned turn = 0; !stop || way->stays; turn++) {
         for (int i = 0; i < 8; i++) {
             rcu_read_lock_notrace();
             rcu_read_unlock_notrace();
@@ -298,7 +346,8 @@ static void answers_while(const struct way *way, bool born_so)
                    before.reports_by_section;
     }
     stop = true;
-    pthread_join(reader, NULL);
+    if (!way->stays)
+        pthread_join(reader, NULL);
     printf("    %llu IPIs, %llu answered, %llu rescues, %d signals that nobody sent\n", (unsigned long long)sent,
            (unsigned long long)answered, (unsigned long long)(after.rescues - before.rescues), strangers);
     CHECK(strangers == 0);
@@ -320,6 +369,9 @@ ANSWERS(a_thread_that_reads_a_signalfd_answers, reads_it_from_a_file, false)
 ANSWERS(a_thread_in_ppoll_with_all_blocked_answers, polls_without_it, false)
 ANSWERS(handlers_of_other_signals_that_block_all_answer, handles_others, false)
 ANSWERS(a_thread_that_masks_all_the_time_answers, masks_all_the_time, false)
+ANSWERS(a_thread_in_a_sandbox_that_kills_answers, is_in_a_sandbox, false)
+ANSWERS(where_nothing_comes_with_signals_it_answers_too, has_no_room, false)
+ANSWERS(and_where_it_gets_what_it_ignores, gets_what_it_ignores, false)
 
 /* ---- storms ---------------------------------------------------------------------------------------------------------- */
 
@@ -848,6 +900,26 @@ static void each_pause_is_ended_by_one_signal_in_a_storm(void)
     CHECK(stats().ipis > MIN_IPIS);
 }
 
+/* What is pending is nothing to a wait in which nothing was sent on. */
+static void a_wait_ends_in_a_sandbox_that_kills(void)
+{
+    static struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        ON(SYS_rt_sigpending, SECCOMP_RET_KILL_PROCESS),
+        ANSWER(SECCOMP_RET_ALLOW),
+    };
+    sigset_t none;
+
+    sigemptyset(&none);
+    signal(SIGUSR2, on_it);
+    sighold(SIGUSR2);
+    raise(SIGUSR2);
+    if (install_filter(filter, sizeof(filter) / sizeof(filter[0]), 0) < 0)
+        skip("no seccomp here: %s", strerror(errno));
+    CHECK(sigsuspend(&none) == -1 && errno == EINTR);
+    CHECK(strangers == 1);
+}
+
 /* Where the handler cannot be installed that is said, once, and all is left alone. */
 static void in_a_sandbox(void)
 {
@@ -922,6 +994,9 @@ static const struct scenario list[] = {
     SCENARIO(a_thread_in_ppoll_with_all_blocked_answers),
     SCENARIO(handlers_of_other_signals_that_block_all_answer),
     SCENARIO(a_thread_that_masks_all_the_time_answers),
+    SCENARIO(a_thread_in_a_sandbox_that_kills_answers),
+    SCENARIO(where_nothing_comes_with_signals_it_answers_too),
+    SCENARIO(and_where_it_gets_what_it_ignores),
     SCENARIO(no_signal_is_lost_or_made_up_in_a_storm),
     SCENARIO(a_runtimes_own_signals_are_not_lost),
     SCENARIO(no_signal_of_the_process_is_lost_in_a_storm),
@@ -931,6 +1006,7 @@ static const struct scenario list[] = {
     SCENARIO(children_forked_amid_a_change_keep_the_stand_in),
     SCENARIO(pause_ends_by_the_programs_handlers_only),
     SCENARIO(each_pause_is_ended_by_one_signal_in_a_storm),
+    SCENARIO(a_wait_ends_in_a_sandbox_that_kills),
     {"where_the_handler_cannot_be_installed_that_is_said", in_a_sandbox, 0,
      "rcu-notrace: preload: no handler can be installed here"},
     SCENARIO(what_it_costs),

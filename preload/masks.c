@@ -132,6 +132,8 @@ int siggetmask(void)
 
 /* ---- waiting with another mask --------------------------------------------------------------------------------- */
 
+__thread bool has_sent_on;
+
 /* A signal of the program's that came while the program waited with this mask was sent on as the stand-in; but
  * the mask that is in force again after the wait may block that, which the other did not. It was to be handled
  * before the wait returned. */
@@ -140,8 +142,9 @@ static void after_waiting(const sigset_t *set, const sigset_t *mask)
     uint64_t pending = 0, before, during;
     int error = errno;
 
-    if (!set || !ipi_signal || error != EINTR || word_of(mask) & bit(stand_in) || BROKEN == AFTER_WAITING)
+    if (!has_sent_on || !set || error != EINTR || word_of(mask) & bit(stand_in) || BROKEN == AFTER_WAITING)
         return;
+    has_sent_on = false;
     sys_call(SYS_rt_sigpending, (long)&pending, 8, 0, 0, 0, 0);
     if (!(pending & bit(stand_in)))
         return;
@@ -249,8 +252,8 @@ int bsd_sigpause(int mask)
  * after the wait, when a handler of the program's may have been as well. So our handlers ask for it, if they have
  * interrupted the wait itself: both signals are blocked around the wait, and within as the program has it, so the mask to
  * come back to is the one around it in no other handler's context. From there on all is blocked until the next wait, but
- * for let_in(): what comes meanwhile ends that one. The program's handlers run with the mask that they would have without
- * us, and may leave by longjmp or make images. */
+ * for let_in(): what else comes meanwhile ends that one. The program's handlers run with the mask that they would have
+ * without us, and may leave by longjmp or make images. */
 static __thread struct {
     uint64_t around, within;
     bool again;

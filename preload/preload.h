@@ -54,6 +54,7 @@ enum {
     KINDS_OF_FILES,
     PAUSE_UNBLOCKED,
     LETTING_IN,
+    CALLS_FOR_IPIS,
 };
 
 /* ---- sets of signals ----------------------------------------------------------------------------------- */
@@ -149,6 +150,9 @@ static inline void mark_as_sent(siginfo_t *info, int mark)
 
 /* Makes what was received as the stand-in look as it was sent; false if it was sent as the stand-in itself. */
 bool restore_info(siginfo_t *info);
+
+/* Whether something may have been sent on in this thread that no wait has seen to: those that need not make no call. */
+extern __thread bool has_sent_on;
 
 /* ---- pause() --------------------------------------------------------------------------------------------- */
 
