@@ -25,6 +25,16 @@ static void a_dereference_outside_of_a_section_is_caught_in_a_debug_build(void)
     fail("went on");
 }
 
+static void an_unlock_of_the_second_flavour_is_caught_too(void)
+{
+    rcu_read_lock_trace();
+    CHECK(rcu_read_lock_trace_held());
+    rcu_read_unlock_trace();
+    CHECK(!rcu_read_lock_trace_held());
+    rcu_read_unlock_trace();
+    fail("went on");
+}
+
 static void an_unlock_in_a_thread_that_never_locked_is_caught_at_once_in_a_debug_build(void)
 {
     rcu_read_unlock_notrace();
@@ -80,6 +90,20 @@ static void synchronize_rcu_in_a_section(void)
 {
     rcu_read_lock_notrace();
     synchronize_rcu();
+    fail("went on");
+}
+
+static void synchronize_rcu_expedited_in_a_section(void)
+{
+    rcu_read_lock_notrace();
+    synchronize_rcu_expedited();
+    fail("went on");
+}
+
+static void waiting_for_probes_in_a_section_of_the_first_flavour(void)
+{
+    rcu_read_lock_notrace();
+    tracepoint_synchronize_unregister();
     fail("went on");
 }
 
@@ -236,6 +260,63 @@ static void a_callback_that_ends_its_thread(void)
     fail("went on");
 }
 
+/* ---- a head that is queued again before it was called --------------------------------------------- */
+
+static struct rcu_head twice, another;
+
+static void queued_twice(void)
+{
+    call_rcu(&twice, count_exit);
+    call_rcu(&another, count_exit);
+    call_rcu(&twice, count_exit);
+    rcu_barrier();
+    fail("went on");
+}
+
+static void *queue_again(void *unused)
+{
+    call_rcu(&twice, count_exit);
+    return unused;
+}
+
+static void queued_by_two_threads(void)
+{
+    call_rcu(&another, count_exit);
+    call_rcu(&twice, count_exit);
+    pthread_join(start(queue_again, NULL), NULL);
+    rcu_barrier();
+    fail("went on");
+}
+
+static void queued_again_while_it_waits_for_its_grace_period(void)
+{
+    CHECK(rcu_notrace_start_worker() == 0);
+    rcu_read_lock_notrace();
+    call_rcu(&twice, count_exit);
+    call_rcu(&another, count_exit);
+    /* The worker takes them off. */
+    sleep_ms(100);
+    call_rcu(&twice, count_exit);
+    rcu_read_unlock_notrace();
+    rcu_barrier();
+    fail("went on");
+}
+
+/* Which counts what it has. */
+static void queued_twice_in_front_of_a_fork(void)
+{
+    int status;
+    pid_t child;
+
+    call_rcu(&another, count_exit);
+    for (int i = 0; i < 2; i++)
+        call_rcu(&twice, count_exit);
+    child = fork();
+    if (!child)
+        _exit(FAIL);
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 struct node {
     long before;
     struct rcu_head head;
@@ -275,12 +356,14 @@ static int started(void)
 int main(int argc, char **argv)
 {
 #define UNBALANCED "rcu_read_unlock_notrace() without rcu_read_lock_notrace()"
+#define QUEUED_TWICE "a head was queued again before it was called"
 #define ABORTS(name, says) {#name, name, SIGABRT, says}
 #define SAYS(name, says) {#name, name, 0, says}
     static const struct scenario list[] = {
         ABORTS(a_dereference_outside_of_a_section_is_caught_in_a_debug_build,
                "rcu_dereference_check() outside of a read-side critical section"),
         ABORTS(an_unlock_without_a_lock_is_caught_at_once_in_a_debug_build, UNBALANCED),
+        ABORTS(an_unlock_of_the_second_flavour_is_caught_too, "rcu_read_unlock_trace() without rcu_read_lock_trace()"),
         ABORTS(an_unlock_in_a_thread_that_never_locked_is_caught_at_once_in_a_debug_build,
                UNBALANCED),
         ABORTS(in_a_release_build_the_next_grace_period_catches_it, UNBALANCED),
@@ -288,6 +371,10 @@ int main(int argc, char **argv)
         ABORTS(in_a_release_build_a_first_lock_after_it_catches_it, UNBALANCED),
         ABORTS(synchronize_rcu_in_a_section,
                "synchronize_rcu() inside a read-side critical section"),
+        ABORTS(synchronize_rcu_expedited_in_a_section,
+               "synchronize_rcu_expedited() inside a read-side critical section"),
+        ABORTS(waiting_for_probes_in_a_section_of_the_first_flavour,
+               "tracepoint_synchronize_unregister() inside a section of rcu_read_lock_notrace()"),
         ABORTS(unregistering_in_a_section,
                "rcu_unregister_thread() inside a read-side critical section"),
         ABORTS(synchronize_rcu_in_a_handler_of_the_ipi_signal,
@@ -299,12 +386,16 @@ int main(int argc, char **argv)
         SAYS(an_unknown_mode_in_the_environment_is_reported_and_taken_for_auto,
              "RCU_NOTRACE_IPI=smoke is none of auto, signal, membarrier; using auto"),
         SAYS(an_unknown_signal_in_the_environment_is_reported_and_taken_for_sigurg,
-             "RCU_NOTRACE_SIGNAL=SIGKILL is no signal that a program can spare; using SIGURG"),
+             "RCU_NOTRACE_SIGNAL=SIGKILL is no signal that a program can spare (a number, or URG, USR1,"),
         SAYS(an_unknown_wish_for_statistics_is_reported_and_taken_for_no,
              "RCU_NOTRACE_STATS=maybe is neither 0 nor 1; using 0"),
         SAYS(statistics_are_printed_at_exit_on_request, ": grace_periods 1\nrcu-notrace: "),
         SAYS(statistics_at_exit_have_the_callbacks_that_exit_runs, ": callbacks_run 1\nrcu-notrace: "),
         ABORTS(a_callback_that_ends_its_thread, "ended by a callback (pthread_exit?)"),
+        ABORTS(queued_twice, QUEUED_TWICE),
+        ABORTS(queued_by_two_threads, QUEUED_TWICE),
+        ABORTS(queued_again_while_it_waits_for_its_grace_period, QUEUED_TWICE),
+        SAYS(queued_twice_in_front_of_a_fork, QUEUED_TWICE),
         SCENARIO(free_rcu_passes_null_over),
     };
 

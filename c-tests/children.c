@@ -428,18 +428,44 @@ static void probe(void *data, const char *flavour, const char *message)
     (void)data, (void)flavour, (void)message;
 }
 
+static void begin_in_front_of_a_fork(void)
+{
+    has_begun = true;
+    /* It comes meanwhile. */
+    sleep_ms(5);
+}
+
 static void switch_a_probe(struct rcu_head *head)
 {
     (void)head;
-    has_begun = true;
-    /* The fork comes meanwhile. */
-    sleep_ms(5);
+    begin_in_front_of_a_fork();
     register_trace_rcu_stall_warning(probe, NULL);
     unregister_trace_rcu_stall_warning(probe, NULL);
     is_done = true;
 }
 
-static void a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes(void)
+static struct rcu_head awaited;
+
+static void wait_for_callbacks_of_the_first_flavour(struct rcu_head *head)
+{
+    (void)head;
+    begin_in_front_of_a_fork();
+    call_rcu(&awaited, nothing);
+    rcu_barrier();
+    is_done = true;
+}
+
+static void wait_for_callbacks_of_the_second_flavour(struct rcu_head *head)
+{
+    (void)head;
+    begin_in_front_of_a_fork();
+    call_rcu_tasks_trace(&awaited, nothing);
+    rcu_barrier_tasks_trace();
+    is_done = true;
+}
+
+static void fork_beside(void (*callback)(struct rcu_head *),
+                        void (*queue)(struct rcu_head *, void (*)(struct rcu_head *)), void (*barrier)(void))
 {
     enum { ROUNDS = 10, MOST_MS = 90 };
     static struct rcu_head head;
@@ -447,13 +473,15 @@ static void a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that
     uint64_t fastest = UINT64_MAX;
 
     CHECK(rcu_notrace_start_worker() == 0);
+    call_rcu_tasks_trace(&head, nothing);
+    rcu_barrier_tasks_trace();
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t begin, took;
         int status;
         pid_t child;
 
         has_begun = is_done = false;
-        call_rcu(&head, switch_a_probe);
+        queue(&head, callback);
         while (!has_begun)
             ;
         begin = now_ns();
@@ -465,12 +493,27 @@ static void a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that
         whole += WEXITSTATUS(status) == PASS;
         if (took < fastest)
             fastest = took;
-        rcu_barrier();
+        barrier();
     }
     printf("    of %d forks %u came behind the callback; the fastest took %llu us\n", ROUNDS, whole,
            (unsigned long long)fastest / 1000);
     /* On a busy machine a callback may take longer than a fork waits. */
     CHECK(whole > 0 && fastest < MOST_MS * UINT64_C(1000000));
+}
+
+static void a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes(void)
+{
+    fork_beside(switch_a_probe, call_rcu, rcu_barrier);
+}
+
+static void nor_for_one_of_the_second_flavour_that_waits_for_those_of_the_first(void)
+{
+    fork_beside(wait_for_callbacks_of_the_first_flavour, call_rcu_tasks_trace, rcu_barrier_tasks_trace);
+}
+
+static void nor_for_one_of_the_first_that_waits_for_those_of_the_second(void)
+{
+    fork_beside(wait_for_callbacks_of_the_second_flavour, call_rcu, rcu_barrier);
 }
 
 /* ---- a barrier that runs the callback that forks ----------------------------------------------- */
@@ -544,6 +587,8 @@ int main(int argc, char **argv)
         SCENARIO(a_second_threads_fork_while_the_first_starts_over_leaves_no_lock_behind),
         SCENARIO(where_the_child_of_a_fork_is_in_an_earlier_time_waits_end),
         SCENARIO(a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes),
+        SCENARIO(nor_for_one_of_the_second_flavour_that_waits_for_those_of_the_first),
+        SCENARIO(nor_for_one_of_the_first_that_waits_for_those_of_the_second),
         SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
              "no thread to run callbacks; rcu_barrier() runs them"),
     };

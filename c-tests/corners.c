@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Corners of a process's life in which readers were once lost, found twice or waited for in vain. */
 #include "seccomp.h"
+#include "steps.h"
 #include "test.h"
 
 #include <dlfcn.h>
@@ -431,8 +432,64 @@ static void a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_c
     CHECK(stats().callbacks_run == 1);
 }
 
+/* Of those of faults too, a program may have all its threads block one and wait for it. */
+static void what_all_threads_block_finds_who_waits_for_it_and_not_the_worker(void)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    static const struct timespec limit = {5, 0};
+    static struct rcu_head head;
+    unsigned found = 0;
+    sigset_t all;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    call_rcu(&head, nothing);
+    rcu_barrier();
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        struct sigaction now;
+
+        /* A sanitizer may have a handler. */
+        if (sigaction(faults[i], NULL, &now) || now.sa_handler != SIG_DFL)
+            continue;
+        CHECK(kill(getpid(), faults[i]) == 0);
+        sleep_ms(5);
+        CHECK(sigtimedwait(&all, NULL, &limit) == faults[i]);
+        found++;
+    }
+    printf("    %u signals\n", found);
+    CHECK(found >= 2);
+}
+
+static void end_well(int signal)
+{
+    (void)signal;
+    _exit(PASS);
+}
+
+static void fault(struct rcu_head *head)
+{
+    static volatile int *volatile nowhere;
+
+    (void)head;
+    *nowhere = 1;
+}
+
+static void a_handler_of_faults_that_is_younger_than_the_worker_hears_of_a_callbacks(void)
+{
+    static struct rcu_head head;
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    rcu_barrier();
+    /* It naps for the last time, and sleeps. */
+    sleep_ms(50);
+    CHECK(signal(SIGSEGV, end_well) != SIG_ERR);
+    call_rcu(&head, fault);
+    rcu_barrier();
+    fail("went on");
+}
+
 /* A tracer's, that starts what it needs at the first thread's creation: in this thread, or waits for another that does. */
-static enum { LETS, CALLS, WAITS_FOR_A_CALL } creation;
+static enum { LETS, CALLS, WAITS_FOR_A_CALL, WAITS_FOR_LEAVE } creation;
 static int worker_started = 1;
 static uint64_t called_for_ns;
 
@@ -444,6 +501,8 @@ static void *calls(void *unused)
     called_for_ns = now_ns() - begin;
     return unused;
 }
+
+static atomic_bool is_creating, may_create, has_created;
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
 {
@@ -458,6 +517,9 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
         calls(NULL);
     if (how == WAITS_FOR_A_CALL && !real(&caller, NULL, calls, NULL))
         pthread_join(caller, NULL);
+    is_creating = how == WAITS_FOR_LEAVE;
+    while (how == WAITS_FOR_LEAVE && !may_create)
+        usleep(20);
     return real(thread, attributes, run, argument);
 }
 
@@ -483,6 +545,59 @@ static void and_may_wait_for_a_thread_that_does(void)
     create_the_worker(WAITS_FOR_A_CALL);
 }
 
+#ifdef __x86_64__
+static void *creates_it(void *unused)
+{
+    creation = WAITS_FOR_LEAVE;
+    CHECK(rcu_notrace_start_worker() == 0);
+    has_created = true;
+    return unused;
+}
+
+static void let_it_be_created(void)
+{
+    may_create = true;
+    while (!has_created)
+        usleep(20);
+}
+
+static void at_whichever_step_another_thread_has_created_it_who_starts_the_worker_has_one(void)
+{
+    /* Into its second sleep. */
+    enum { PLACES = 300 };
+
+    for (unsigned long place = 0; place < PLACES; place++) {
+        int status;
+        pid_t child = fork();
+
+        if (!child) {
+            int answer;
+
+            alarm(10);
+            start(creates_it, NULL);
+            while (!is_creating)
+                usleep(20);
+            target = place;
+            at_target = let_it_be_created;
+            catch_traps(0);
+            STEPS_ON();
+            answer = rcu_notrace_start_worker();
+            STEPS_OFF();
+            _exit(step <= target ? SKIP : answer ? FAIL : PASS);
+        }
+        CHECK(child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status));
+        if (WEXITSTATUS(status) != PASS)
+            fail("at step %lu: %s", place, WEXITSTATUS(status) == SKIP ? "never got there" : "was told that there is none");
+    }
+    printf("    %d steps\n", (int)PLACES);
+}
+#else
+static void at_whichever_step_another_thread_has_created_it_who_starts_the_worker_has_one(void)
+{
+    skip("single steps are x86-64's");
+}
+#endif
+
 int main(int argc, char **argv)
 {
 #define OLDER_SECTIONS \
@@ -503,8 +618,11 @@ int main(int argc, char **argv)
         SCENARIO(threads_exit_in_an_unannounced_child_of_a_busy_process),
         SCENARIO(a_barrier_that_is_refused_in_the_middle_hangs_nobody),
         SCENARIO(a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_created),
+        SCENARIO(what_all_threads_block_finds_who_waits_for_it_and_not_the_worker),
+        SCENARIO(a_handler_of_faults_that_is_younger_than_the_worker_hears_of_a_callbacks),
         SCENARIO(a_traced_pthread_create_may_want_the_worker_that_it_is_called_for),
         SCENARIO(and_may_wait_for_a_thread_that_does),
+        SCENARIO(at_whichever_step_another_thread_has_created_it_who_starts_the_worker_has_one),
     };
 
     if (argc > 1 && !strcmp(argv[1], "--many-keys"))

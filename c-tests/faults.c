@@ -556,9 +556,28 @@ static void a_stall_is_reported_without_calls_where_memory_is_not_read(void)
     CHECK(leave && injected(calls) > 0 && stats().stalls > 0);
 }
 
-/* ---- a clock that stands still ------------------------------------------------------------------------------- */
+static void *be_deaf(void *unused)
+{
+    sigset_t all;
 
-static atomic_bool clock_refused;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    return be_idle(unused);
+}
+
+static void *hold_a_section_for_long(void *ms)
+{
+    rcu_read_lock_notrace();
+    held = true;
+    sleep_ms((unsigned)(uintptr_t)ms);
+    leave = true;
+    rcu_read_unlock_notrace();
+    return NULL;
+}
+
+/* ---- a clock that is refused, or stands still ---------------------------------------------------------------- */
+
+static atomic_bool clock_refused, clock_stands_still;
 static atomic_ulong clock_refusals;
 
 /* The library's comes here too. */
@@ -569,7 +588,40 @@ int clock_gettime(clockid_t clock, struct timespec *now)
         errno = EPERM;
         return -1;
     }
+    if (clock_stands_still) {
+        static const struct timespec then = {1000, 0};
+
+        *now = then;
+        return 0;
+    }
     return (int)syscall(SYS_clock_gettime, clock, now);
+}
+
+/* As libfaketime's does by default, from the program's beginning or later. Nobody may wait for it: a deaf thread is
+ * rescued, and a section that lasts is reported. */
+static void beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported(void)
+{
+    enum { LAST_MS = 500 };
+
+    alarm(20);
+    rcu_notrace_set_ipi_mode(RCU_NOTRACE_IPI_SIGNAL);
+    rcu_notrace_set_stall_ms(100);
+    start(be_deaf, NULL);
+    while (!ready)
+        usleep(500);
+    clock_stands_still = true;
+    for (int i = 0; i < 5; i++)
+        synchronize_rcu();
+    CHECK(stats().ipis > 0);
+    start(hold_a_section_for_long, (void *)(uintptr_t)LAST_MS);
+    while (!held)
+        usleep(500);
+    synchronize_rcu();
+    CHECK(leave);
+    check_callbacks();
+    printf("    %llu IPIs, %llu stalls\n", (unsigned long long)stats().ipis, (unsigned long long)stats().stalls);
+    CHECK(stats().stalls > 0);
+    stop = true;
 }
 
 static void without_a_clock_grace_periods_end(void)
@@ -622,15 +674,6 @@ static void a_clock_that_goes_in_the_middle_of_a_wait_makes_it_no_longer(void)
     CHECK(leave && stats().stalls == 0);
     if (clock_refusals == 0)
         skip("the machine is too busy: the section had ended before");
-}
-
-static void *be_deaf(void *unused)
-{
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, NULL);
-    return be_idle(unused);
 }
 
 /* Each of the waits sleeps for half a millisecond before it looks after who is silent. If sleeps did not count, it
@@ -751,8 +794,8 @@ static void more_sections_than_there_are_places_for_are_waited_for(void)
 /* As docs/FAULTS.md lists them; tests/syscalls.rs compares. */
 #define LIBRARY_CALLS \
     X(membarrier) X(futex) X(tgkill) X(rt_tgsigqueueinfo) X(rt_sigaction) X(rt_sigprocmask) X(rt_sigreturn) X(rt_sigtimedwait) \
-    X(getpid) X(gettid) X(mmap) X(munmap) X(madvise) X(mprotect) X(sched_yield) X(nanosleep) \
-    X(sched_getscheduler) X(sched_setscheduler) X(prctl) X(openat) X(fstat) X(pread64) X(close) \
+    X(getpid) X(gettid) X(mmap) X(munmap) X(madvise) X(mprotect) X(sched_yield) X(nanosleep) X(clock_gettime) \
+    X(sched_getscheduler) X(sched_setscheduler) X(prctl) X(openat) X(fstat) X(pread64) X(fcntl) X(close) \
     X(lseek) X(pwritev2) X(ppoll) X(writev) X(exit_group) X(process_vm_readv)
 /* end of LIBRARY_CALLS */
 
@@ -1264,6 +1307,8 @@ int main(int argc, char **argv)
         SCENARIO(fork_handlers_may_wait),
         SCENARIO(a_fork_handler_may_wait_where_madvise_is_refused),
         SCENARIO(a_stall_is_reported_without_calls_where_memory_is_not_read),
+        {"beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported",
+         beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported, 0, "grace period"},
         SCENARIO(without_a_clock_grace_periods_end),
         SCENARIO(a_clock_that_goes_in_the_middle_of_a_wait_makes_it_no_longer),
         SCENARIO(without_a_clock_who_does_not_hear_is_rescued_as_soon),

@@ -169,12 +169,28 @@ refused() { # statement, compiler, language, standard
     fi
 }
 
+# Behind a flavour header of liburcu.
+renamed() { # header of liburcu, ours, compiler, language, standard
+    if printf '#include <%s>\n#include <%s>\n' "$1" "$2" |
+        "$3" "-std=$5" -x "$4" -Iinclude -c -o /dev/null - 2>"$mock/said"; then
+        echo "not ok headers: $2 behind $1 is not refused by $3 -std=$5"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + 1))
+    fi
+}
+
 pointers() { # compiler, language, standard
     local what="what is published is converted as by an assignment," source=c-tests/headers/pointers.c
     linked="-L build -lrcu_notrace -Wl,-rpath,$PWD/build"
     program "$what" $source "$@" -O0
     program "$what" $source "$@" -O2 -Wshadow
-    if [ ${#later[@]} -gt 0 ]; then program "$what" $source "$@" -DWITH_URCU; fi
+    if [ ${#later[@]} -gt 0 ]; then
+        program "$what" $source "$@" -DWITH_URCU
+        for theirs in urcu.h urcu-bp.h; do
+            for ours in rcu_notrace.h rcu_notrace/rcu.h; do renamed $theirs $ours "$@"; done
+        done
+    fi
     if ! mistaken "rcu_assign_pointer(shared, NULL)" "$@"; then
         cat "$mock/said"
         echo "not ok headers: what is no mistake is refused by $1 -std=$3"

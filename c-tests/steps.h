@@ -51,7 +51,7 @@ static unsigned long common_divisor(unsigned long a, unsigned long b)
 
 /* All places, in an order that leaves no wide gaps if time is up before: `round` of so many. By the golden section; each
  * process begins elsewhere, so that several that do not get around meet more of them. */
-static unsigned long place_of(unsigned long round, unsigned long places)
+__attribute__((unused)) static unsigned long place_of(unsigned long round, unsigned long places)
 {
     static unsigned long first;
     unsigned long stride = (unsigned long)((double)places * 0.6180339887) + 1;

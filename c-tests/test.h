@@ -264,6 +264,10 @@ __attribute__((unused)) static int run_scenarios(const char *suite, const struct
             failed++;
     }
     printf("%s: %u passed, %u failed, %u skipped\n", suite, passed, failed, skipped);
+    if (argc > 1 && !except && passed + failed + skipped == 0) {
+        fprintf(stderr, "%s: no scenario has \"%s\" in its name\n", suite, argv[1]);
+        return 2;
+    }
     return failed ? 1 : 0;
 }
 

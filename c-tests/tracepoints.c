@@ -318,6 +318,28 @@ static void a_probe_that_is_removed_twice_is_refused(void)
     CHECK(unregister_trace_event(note_too, NULL) == -ENOENT);
 }
 
+static int answer_in_a_probe;
+
+/* Once, it means. */
+static void remove_itself(void *data, int id, const char *text)
+{
+    (void)id, (void)text;
+    answer_in_a_probe = unregister_trace_event(remove_itself, data);
+}
+
+/* Another thread may have the lock, and wait for this section: in a regfunc. */
+static void in_a_probe_and_in_a_section_registering_is_refused(void)
+{
+    CHECK(!register_trace_event(remove_itself, NULL));
+    trace_event(1, "e");
+    CHECK(answer_in_a_probe == -EDEADLK);
+    rcu_read_lock_trace();
+    CHECK(register_trace_event(note, called) == -EDEADLK);
+    rcu_read_unlock_trace();
+    CHECK(!unregister_trace_event(remove_itself, NULL));
+    CHECK(!register_trace_event(note, called) && !unregister_trace_event(note, called));
+}
+
 static int evaluated;
 DECLARE_TRACE_CONDITION(odd, TP_PROTO(int n), TP_ARGS(n), TP_CONDITION(evaluated++ >= 0 && (n & 1)));
 DEFINE_TRACE(odd, TP_PROTO(int n), TP_ARGS(n));
@@ -1355,6 +1377,8 @@ int main(int argc, char **argv)
         SAYS(a_probe_without_a_function_is_refused, "tracepoint event: a probe without a function"),
         SAYS(a_probe_that_is_removed_twice_is_refused,
              "tracepoint event: the probe is not registered"),
+        SAYS(in_a_probe_and_in_a_section_registering_is_refused,
+             "unregister_trace_event() inside a read-side critical section, or in a probe"),
         SCENARIO(conditions_no_arguments_and_names_of_parameters),
         SCENARIO(a_probe_that_blocks_holds_up_its_own_kind_alone),
         SCENARIO(functions_of_registration_run_at_the_first_and_the_last),

@@ -62,6 +62,11 @@
 
 #include <stddef.h>
 
+/* There synchronize_rcu(), call_rcu() and others are macros: liburcu's, which wait for none of these sections. */
+#ifdef URCU_API_MAP
+#error "<rcu_notrace.h> behind a flavour header of liburcu (<urcu.h>), which renames synchronize_rcu() and others"
+#endif
+
 /* The same names in liburcu's headers, for which theirs come first (rcu_notrace/urcu.h). */
 #ifndef _URCU_CALL_RCU_H
 /* What a caller of call_rcu() provides, in the memory that is to be freed, say. 16 bytes. */
@@ -198,11 +203,10 @@ extern __thread struct rcu_notrace_reader rcu_notrace_reader[2] RCU_NOTRACE_TLS;
 #define RCU_NOTRACE_DEPTH(reader) \
     RCU_NOTRACE_NESTING(__atomic_load_n(&(reader).state, __ATOMIC_RELAXED))
 
-RCU_NOTRACE_NOPLT void rcu_notrace_check_unlock(void);
-
 /* ---- the read side -------------------------------------------------------------------------- */
 
-/* Its assembly is in AT&T's syntax: -masm=intel does not assemble it (RCU_NOTRACE_NO_INLINE has none here). */
+/* Its assembly is in AT&T's syntax, which -masm=intel does not take: RCU_NOTRACE_NO_INLINE and, with tracepoints,
+ * RCU_NOTRACE_NO_JUMP_LABELS have none. */
 
 #if defined(RCU_NOTRACE_TSAN)
 /* Not inlined, and beside each what ThreadSanitizer is told. */
@@ -227,6 +231,9 @@ RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_lock_trace, (void))
 
 RCU_NOTRACE_TSAN_WRAPPER(void, rcu_read_unlock_trace, (void))
 {
+#ifdef RCU_NOTRACE_DEBUG
+    rcu_trace_check_unlock();
+#endif
     RCU_NOTRACE_TSAN_UNLOCK(rcu_read_unlock_trace, RCU_NOTRACE_DEPTH(rcu_trace_this_reader));
 }
 #elif defined(RCU_NOTRACE_NO_INLINE)
@@ -249,7 +256,8 @@ RCU_NOTRACE_NOPLT void rcu_read_unlock_trace(void);
  * a signal is blocked, as it is in handlers, a thread has a thousand of them before.
  *
  * Cost: increment and branch. Until the thread is on the list about 0.3 us more; in the first
- * section after it was idle for long 0.1 us.
+ * section after it was idle for long 0.1 us. One of a thread's first sections calls
+ * pthread_setspecific(3), which somebody may trace; rcu_register_thread() does it before.
  *
  * Kernel: rcu_read_lock_notrace(), proposed. liburcu: rcu_read_lock().
  */
@@ -262,7 +270,8 @@ RCU_NOTRACE_INLINE void rcu_read_lock_notrace(void)
  * rcu_read_unlock_notrace - end a read-side critical section
  *
  * Context: any. The outermost unlock reports the quiescent state that a waiter asked for, then and
- * there: a system call only if the waiter sleeps and this reader is the last that it waits for.
+ * there: a system call only if the waiter sleeps and this reader is the last that it waits for, or if it was lent the
+ * waiter's priority, which it gives back.
  *
  * An unlock without a lock: with RCU_NOTRACE_DEBUG, a message and abort at once. Without, the
  * thread's state is impossible from then on: a grace period, or the thread's next slow path, ends
@@ -296,6 +305,9 @@ RCU_NOTRACE_INLINE void rcu_read_lock_trace(void)
 
 RCU_NOTRACE_INLINE void rcu_read_unlock_trace(void)
 {
+#ifdef RCU_NOTRACE_DEBUG
+    rcu_trace_check_unlock();
+#endif
     RCU_NOTRACE_UNLOCK(rcu_trace_this_reader, 64, rcu_trace_unlock_slow);
 }
 
@@ -323,8 +335,8 @@ RCU_NOTRACE_INLINE int rcu_read_lock_trace_held(void)
  *
  * Optional: the first sections do it. This is for those who want none of its cost there; and
  * for programs with 32 or more pthread keys before this library is loaded, where a section cannot do
- * it without allocating and does not: sections of such a thread cost two locked instructions on a
- * shared line until it registers here.
+ * it without allocating and does not: sections of such a thread cost four locked instructions on
+ * shared lines until it registers here.
  *
  * Context: not in signal handlers. May allocate. liburcu: rcu_register_thread().
  *
@@ -491,7 +503,7 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * signal, in place of the handler that the program had before. is_ipi: this is an IPI; a signal of the
  * program's may have merged with it. info, context: a handler's siginfo_t and ucontext_t. The hook
  * runs in the signal handler, must keep errno, must return and must stay loaded. Returns the number of
- * the signal, or -1 if the handler cannot be installed here. NULL: changes nothing, returns the number.
+ * the signal, or -1 if the handler cannot be installed here or there is a hook already. NULL: changes nothing, returns the number.
  */
 
 /* ---- callbacks ------------------------------------------------------------------------------ */
@@ -502,8 +514,9 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *     - call func(head) after a grace period of the first, the second flavour
  *
  * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
- * until it is called. A worker thread of ordinary priority, which blocks all signals but the IPI and
- * those of faults, calls one after the other; those that one thread queued, in that order. They may open
+ * until it is called; one that is queued again before ends the process with a message, when the worker comes to it.
+ * A worker thread of ordinary priority, which blocks all signals but the IPI and those of faults that have a
+ * handler, calls one after the other; those that one thread queued, in that order. They may open
  * sections, call call_rcu(), synchronize_rcu() and fork(), and should not take long. One that ends its
  * thread, by pthread_exit() or cancellation, ends the process with a message.
  *
@@ -569,6 +582,10 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
 
 /* By the number of its address: a null pointer has no member whose address one could take. The macro's last argument
  * is nothing but a check of the member's type. */
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
+/* What the block has in it does not matter. */
+__attribute__((access(none, 1)))
+#endif
 RCU_NOTRACE_INLINE int rcu_notrace_free_block(const volatile void *block, size_t offset, size_t unused)
 {
     union {

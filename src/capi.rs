@@ -78,7 +78,7 @@ pub extern "C" fn rcu_read_unlock_notrace() {
 /// Ends the process with a message unless the caller is in a section.
 #[no_mangle]
 pub extern "C" fn rcu_notrace_check_unlock() {
-    section::check_unlock();
+    NOTRACE.check_unlock();
 }
 
 /// Non-zero in a section.
@@ -90,13 +90,13 @@ pub extern "C" fn rcu_read_lock_held() -> c_int {
 /// Waits for a grace period.
 #[no_mangle]
 pub extern "C" fn synchronize_rcu() {
-    NOTRACE.synchronize(Urgency::Normal);
+    NOTRACE.synchronize(NOTRACE.names.synchronize, Urgency::Normal);
 }
 
 /// Waits for a grace period, which is hurried along.
 #[no_mangle]
 pub extern "C" fn synchronize_rcu_expedited() {
-    NOTRACE.synchronize(Urgency::Expedited);
+    NOTRACE.synchronize(b"synchronize_rcu_expedited() ", Urgency::Expedited);
 }
 
 /// A cookie: a grace period from now on.
@@ -126,13 +126,13 @@ pub extern "C" fn poll_state_synchronize_rcu(cookie: c_ulong) -> c_int {
 /// Waits for a grace period unless one has passed since the cookie was taken.
 #[no_mangle]
 pub extern "C" fn cond_synchronize_rcu(cookie: c_ulong) {
-    NOTRACE.synchronize_since(cookie, Urgency::Normal);
+    NOTRACE.synchronize_since(cookie, b"cond_synchronize_rcu() ", Urgency::Normal);
 }
 
 /// Likewise, and the grace period is hurried along.
 #[no_mangle]
 pub extern "C" fn cond_synchronize_rcu_expedited(cookie: c_ulong) {
-    NOTRACE.synchronize_since(cookie, Urgency::Expedited);
+    NOTRACE.synchronize_since(cookie, b"cond_synchronize_rcu_expedited() ", Urgency::Expedited);
 }
 
 /// What callers of `call_rcu()` provide; `include/rcu_notrace.h` defines it for C.
@@ -272,10 +272,22 @@ pub extern "C" fn rcu_read_unlock_trace() {
     Word::unlock_current_thread(TRACE_INDEX);
 }
 
+/// Ends the process with a message unless the caller is in a section of that flavour.
+#[no_mangle]
+pub extern "C" fn rcu_trace_check_unlock() {
+    TRACE.check_unlock();
+}
+
+/// Non-zero in a section of that flavour.
+#[no_mangle]
+pub extern "C" fn rcu_read_lock_trace_held() -> c_int {
+    c_int::from(TRACE.reader().state(&TRACE).in_section())
+}
+
 /// Waits for a grace period of that flavour.
 #[no_mangle]
 pub extern "C" fn synchronize_rcu_tasks_trace() {
-    TRACE.synchronize(Urgency::Normal);
+    TRACE.synchronize(TRACE.names.synchronize, Urgency::Normal);
 }
 
 /// Calls `func(head)` after a grace period of that flavour.

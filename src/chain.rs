@@ -11,20 +11,29 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
-use crate::sys;
+use crate::{bug, sys};
 
 /// What can be put on a chain.
 pub trait Link: Sized {
     /// The link: null while nobody put it on a chain.
     fn link(&self) -> &AtomicPtr<Self>;
+
+    /// What the process ends with where one is put on a chain that was not taken off before.
+    const TWICE: &'static [u8];
 }
 
 /// A chain, last in first out.
 pub struct Chain<T>(AtomicPtr<T>);
 
 /// The end of every chain: an address that nothing has.
-const fn end<T>() -> *mut T {
+pub const fn end<T>() -> *mut T {
     ptr::without_provenance_mut(1)
+}
+
+/// For whoever lists what he took off by the same links: the end of such a list. Another address than
+/// the chain's, or who comes from one to the other would not hear of a thing that is on both.
+pub const fn end_of_list<T>() -> *mut T {
+    ptr::without_provenance_mut(2)
 }
 
 const ATTEMPTS: u32 = 16;
@@ -90,9 +99,18 @@ impl<T: Link> Chain<T> {
     /// Ends the chain where another thread of the parent was about to link, and answers how long it
     /// is: for the only thread of a forked child.
     pub fn mend(&self) -> u64 {
-        let mut length = 0;
+        let mut length = 0u64;
         let mut at = self.0.load(SeqCst);
+        // What was put there twice has made a ring of it, or leads to what was taken off: one of those that were
+        // passed, each twice as far as the one before, comes again.
+        let mut passed = ptr::null_mut();
         while at != end() {
+            if at == end_of_list() || at == passed {
+                bug::die(&[T::TWICE]);
+            }
+            if length.is_power_of_two() {
+                passed = at;
+            }
             length += 1;
             // SAFETY: what is on the chain stays where it is.
             let link = unsafe { &*at }.link();
@@ -116,6 +134,9 @@ impl<T: Link> Iterator for Taken<T> {
             return None;
         }
         let item = self.0;
+        if item == end_of_list() && !broken!("queued-twice") {
+            bug::die(&[T::TWICE]);
+        }
         // SAFETY: nobody but us, who took it off, may do away with it.
         self.0 = behind(unsafe { &*item });
         Some(item)
@@ -153,6 +174,8 @@ mod tests {
         fn link(&self) -> &AtomicPtr<Item> {
             &self.0
         }
+
+        const TWICE: &'static [u8] = b"an item was put there twice";
     }
 
     fn numbers(taken: Taken<Item>) -> Vec<u32> {

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use crate::boost::Boost;
 use crate::callback::Callbacks;
 use crate::event;
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
 use crate::registry::Registry;
 use crate::seq::Seq;
 use crate::stats::Counters;
@@ -120,6 +120,14 @@ impl Flavour {
             sleepers: AtomicU32::new(0),
             callbacks: Callbacks::new(),
             stats: Counters::new(),
+        }
+    }
+
+    /// Ends the process with a message if the current thread is in no section.
+    pub fn check_unlock(&self) {
+        let reader = self.reader();
+        if !reader.state(self).in_section() {
+            reader::unbalanced(reader, self);
         }
     }
 

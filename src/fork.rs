@@ -10,6 +10,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
+use crate::callback::forks;
 use crate::flavour::{self, Flavour};
 use crate::reader::{busy, ipi as ipi_state, mark, Reader};
 use crate::sys;
@@ -209,9 +210,7 @@ extern "C" fn prepare() {
         if broken!("fork-order") {
             tracepoint::hold();
         }
-        for flavour in flavour::ALL {
-            flavour.callbacks.hold(flavour);
-        }
+        forks::hold();
         // After the lists, as in a callback that has to do with probes.
         if !broken!("fork-order") {
             tracepoint::hold();
@@ -223,9 +222,7 @@ extern "C" fn parent() {
     count_down(&FORKING);
     if is_outermost(forks().load(Relaxed)) {
         tracepoint::release();
-        for flavour in flavour::ALL {
-            flavour.callbacks.release(flavour);
-        }
+        forks::release();
     }
     end_fork();
 }

@@ -55,9 +55,9 @@ pub enum Urgency {
 }
 
 impl Flavour {
-    /// Waits until every section that is open now has ended.
-    pub fn synchronize(&self, urgency: Urgency) {
-        refuse_deadlock(self, self.names.synchronize);
+    /// Waits until every section that is open now has ended. `function` is its caller, for a message.
+    pub fn synchronize(&self, function: &[u8], urgency: Urgency) {
+        refuse_deadlock(self, function);
         crate::start::ensure();
         callback::at_safe_point();
         event::rcu_synchronize(self.name(), self.seq.now(), c"begin".as_ptr());
@@ -230,11 +230,11 @@ impl Flavour {
     }
 
     /// Waits for one unless it has.
-    pub fn synchronize_since(&self, cookie: u64, urgency: Urgency) {
+    pub fn synchronize_since(&self, cookie: u64, function: &[u8], urgency: Urgency) {
         if self.poll(cookie) {
             callback::at_safe_point();
         } else {
-            self.synchronize(urgency);
+            self.synchronize(function, urgency);
         }
     }
 
@@ -484,16 +484,18 @@ pub fn deadlock(flavour: &Flavour) -> Option<&'static [u8]> {
     let busy = busy::of_this_thread().load(Relaxed) & !busy::FORKING;
     let shorter = if broken!("flavour-order") { flavour::FLAVOURS } else { flavour.index + 1 };
     let shorter = flavour::ALL.iter().take(shorter);
-    let any = |is_so: fn(&Reader, &Flavour) -> bool| {
-        shorter.clone().any(|other| is_so(other.reader(), other))
-    };
+    let mut sections = shorter.clone().filter(|other| other.reader().state(other).in_section());
     if busy & busy::CHAINED_HANDLER != 0 && !broken!("refuse-handler") {
         Some(b"in a handler of the IPI signal: the thread it interrupted may hold RCU's locks")
-    } else if any(|reader, other| reader.state(other).in_section()) && !broken!("refuse-section") {
-        Some(b"inside a read-side critical section: it would wait for its own caller")
+    } else if let (Some(section), false) = (sections.next(), broken!("refuse-section")) {
+        Some(if section.index == flavour.index {
+            b"inside a read-side critical section: it would wait for its own caller"
+        } else {
+            b"inside a section of rcu_read_lock_notrace(): it may wait for somebody who waits for that"
+        })
     } else if broken!("refuse-busy") {
         None
-    } else if busy != 0 || any(|reader, _| reader.counted.load(Relaxed) != 0) {
+    } else if busy != 0 || shorter.clone().any(|other| other.reader().counted.load(Relaxed) != 0) {
         Some(b"in a signal handler that interrupted RCU itself in this thread")
     } else {
         None

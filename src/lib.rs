@@ -2,8 +2,8 @@
 //!
 //! A tracer's probe runs inside somebody else's program: under malloc's lock, in a signal
 //! handler, in the dynamic loader, in RCU itself. This library gives it read-copy-update with a
-//! read side that is async-signal-safe at every instruction, calls nothing, waits for nobody and
-//! costs four instructions.
+//! read side that is async-signal-safe at every instruction, waits for nobody, costs four instructions
+//! and calls nothing, but `pthread_setspecific` once a thread ([`exit_hook`]).
 //!
 //! ## The actors
 //!
@@ -16,7 +16,8 @@
 //!   next lock puts it in again.
 //! * A section of a reader that is not in the registry is **transient** ([`transient`]): counted.
 //! * A **waiter** ([`grace_period`]) runs a **grace period**: it waits for the transient
-//!   sections, executes one heavy barrier (membarrier), and looks at every listed word.
+//!   sections, glances at every listed word, executes one heavy barrier (membarrier; none beside nobody) and
+//!   looks at what the glance left.
 //!   Outside is **quiescent**. Inside is a **holdout**: it gets a **request** and is flagged,
 //!   remotely or by an **IPI** ([`ipi`]: a signal), and **reports** in its outermost unlock.
 //!   It spins, then sleeps; it lends a real-time priority ([`boost`]), and says who is in its way
@@ -49,8 +50,12 @@
 //! `word` is pure. `reader` is the read side, all of it. `registry` (with `chain`) and `transient`
 //! say who is there; `seq` and `grace_period` wait for them, `straggler` and `holdout` deal with
 //! those in the way, `ipi` reaches them. `start`, `fork`, `exit_hook` and `exit` tie the library
-//! to the process's life, `sys` and `proc` to the machine. [`section`] is the API for Rust, [`capi`]
-//! the one for C.
+//! to the process's life, `sys` and `proc` to the machine. [`tracepoint`] is a user of all that, and `event`
+//! the library's own tracepoints; `stats` counts, `bug` says what bad use gets. [`section`] is the API for Rust,
+//! [`capi`] the one for C.
+//!
+//! `broken!("NAME")` is the constant false: the branch behind it is what a test build does in that safeguard's
+//! absence; `widen!` and `stop!` are nothing outside of such builds (`broken`).
 
 #[macro_use]
 mod broken;

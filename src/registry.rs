@@ -63,6 +63,8 @@ impl Link for Reader {
     fn link(&self) -> &AtomicPtr<Reader> {
         &self.next
     }
+
+    const TWICE: &'static [u8] = b"a reader is a newcomer twice";
 }
 
 /// Readers, and those that come.

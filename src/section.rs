@@ -51,17 +51,9 @@ impl Drop for Section {
     #[inline(always)]
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            check_unlock();
+            NOTRACE.check_unlock();
         }
         Word::unlock_current_thread(NOTRACE_INDEX);
-    }
-}
-
-/// Ends the process with a message if the current thread is in no section.
-pub fn check_unlock() {
-    let reader = NOTRACE.reader();
-    if !reader.state(&NOTRACE).in_section() {
-        crate::reader::unbalanced(reader, &NOTRACE);
     }
 }
 
@@ -104,12 +96,12 @@ pub fn read_lock_held() -> bool {
 /// `synchronize_rcu()`. Blocks; ends the process with a message if it is called in a section, or
 /// in a signal handler that interrupted RCU itself.
 pub fn synchronize_rcu() {
-    NOTRACE.synchronize(Urgency::Normal);
+    NOTRACE.synchronize(NOTRACE.names.synchronize, Urgency::Normal);
 }
 
 /// The same, in a hurry: the kernel's `synchronize_rcu_expedited()`.
 pub fn synchronize_rcu_expedited() {
-    NOTRACE.synchronize(Urgency::Expedited);
+    NOTRACE.synchronize(b"synchronize_rcu_expedited() ", Urgency::Expedited);
 }
 
 /// Calls `action` after a grace period, on the worker thread: the kernel's `call_rcu()`. Allocates,
@@ -173,7 +165,7 @@ impl Cookie {
 
     /// Waits until one has: `cond_synchronize_rcu()`. Conditions as for [`synchronize_rcu`].
     pub fn wait(self) {
-        NOTRACE.synchronize_since(self.0, Urgency::Normal);
+        NOTRACE.synchronize_since(self.0, b"Cookie::wait() ", Urgency::Normal);
     }
 }
 

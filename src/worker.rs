@@ -74,8 +74,9 @@ impl Worker {
             if self.start_unless_starting(flavour) {
                 return true;
             }
-            if self.state.load(Acquire) != state::STARTING {
-                return false;
+            match self.state.load(Acquire) {
+                state::STARTING => {}
+                now => return now == state::EXISTS && !broken!("worker-just-created"),
             }
             // Somebody interposed `pthread_create`, and comes back here in it; or the new thread does, and he waits
             // for that.
@@ -156,6 +157,21 @@ pub fn others() -> u64 {
     OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)))
 }
 
+/// What it blocks now. Of the signals of faults it lets in those that have a handler: without one they end the process,
+/// blocked or not; and a program that blocks them in all its threads, to wait for one, must find it.
+fn blocked() -> u64 {
+    let has_no_handler = |signal: &i32| {
+        let mut now = sys::KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+        let known = sys::rt_sigaction(*signal, None, Some(&mut now)).is_ok();
+        known && matches!(now.handler, libc::SIG_DFL | libc::SIG_IGN)
+    };
+    let of_faults = (1..32).filter(|signal| others() & 1 << (signal - 1) == 0);
+    let unhandled = of_faults.filter(|signal| !broken!("worker-lets-in") && has_no_handler(signal));
+    let set = unhandled.fold(others(), |set, signal| set | 1 << (signal - 1));
+    // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
+    set & !(1 << (ipi::signal_number() - 1))
+}
+
 fn create(flavour: &'static Flavour) -> bool {
     static WARNED: AtomicBool = AtomicBool::new(false);
     // It inherits the mask: signals are the program's, for its own threads.
@@ -200,17 +216,21 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // SAFETY: what `create` passed.
     let flavour = unsafe { &*flavour.cast::<Flavour>() };
     // Not what the thread that created it blocked of the rest: a sandbox may answer calls by a signal.
-    sys::set_signal_mask(others());
+    let mut mask = blocked();
+    sys::set_signal_mask(mask);
     sys::set_thread_name(flavour.names.worker);
     // Whatever the thread that created it has.
     sys::leave_real_time();
-    // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
-    sys::unblock_signal(ipi::signal_number());
     flavour.reader().role.fetch_or(role::WORKER, Relaxed);
     exit_hook::arm();
     let worker = &flavour.callbacks.worker;
     let mut naps = 0;
     loop {
+        let now = if broken!("worker-handled") { mask } else { blocked() };
+        if now != mask {
+            mask = now;
+            sys::set_signal_mask(mask);
+        }
         naps = if flavour.advance() { 0 } else { naps + 1 };
         if naps > NAPS {
             worker.rest(flavour, rest::SLEEPS);

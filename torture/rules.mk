@@ -30,7 +30,7 @@ OPTIONS ?=
 torture: $(B)/torture/rcutorture.shared
 	$(Q)$< --seconds $(SECONDS) $(OPTIONS)
 
-# Half a minute of it; and, part after part, ten.
+# Half a minute of it; and, part after part, eleven minutes.
 check-torture: $(TORTURE_BINARIES)
 	$(Q)torture/run.sh $(B)/torture quick
 

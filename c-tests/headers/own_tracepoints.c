@@ -54,6 +54,13 @@ int main(void)
     signal(SIGUSR1, handler);
     raise(SIGUSR1);
     CHECK(locks == 2);
+#ifdef guard
+    {
+        guard(rcu)();
+        CHECK(locks == 3 && rcu_read_lock_held());
+    }
+    CHECK(!rcu_read_lock_held());
+#endif
     CHECK(!unregister_trace_rcu_grace_period(of_a_period, NULL));
     CHECK(!unregister_trace_rcu_read_lock(of_a_lock, NULL));
     tracepoint_synchronize_unregister();

@@ -323,6 +323,11 @@ RCU_NOTRACE_NOPLT void rcu_register_thread(void);
 RCU_NOTRACE_NOPLT void rcu_unregister_thread(void);
 
 /**
+ * Ends the process with a message unless the caller is in a section of that flavour.
+ */
+RCU_NOTRACE_NOPLT void rcu_trace_check_unlock(void);
+
+/**
  * Waits for a grace period of that flavour.
  */
 RCU_NOTRACE_NOPLT void synchronize_rcu_tasks_trace(void);

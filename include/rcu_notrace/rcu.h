@@ -112,7 +112,7 @@ RCU_NOTRACE_DECLARE_EVENT(rcu_invoke_callback, TP_PROTO(const char *rcuname, str
 /* A block is about to be freed. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_invoke_kvfree_callback, TP_PROTO(const char *rcuname, struct rcu_head *rhp, unsigned long offset));
 
-/* It has returned; the head is gone. */
+/* A callback has returned, or a block was freed; the head is gone. */
 RCU_NOTRACE_DECLARE_EVENT(rcu_callback_done, TP_PROTO(const char *rcuname, const void *rhp));
 
 /* They have been called; how many. */
@@ -143,7 +143,7 @@ RCU_NOTRACE_INLINE const void *rcu_notrace_here(void)
 {
     const void *here;
 #ifdef __x86_64__
-    __asm__ volatile("leaq 0(%%rip), %0" : "=r"(here));
+    __asm__ volatile("lea{q 0(%%rip), %0| %0, [rip]}" : "=r"(here));
 #else
     __asm__ volatile("adr %0, ." : "=r"(here));
 #endif
@@ -181,6 +181,25 @@ RCU_NOTRACE_INLINE void rcu_read_unlock(void)
 #if defined(RCU_NOTRACE_USDT) && defined(__clang__)
 #pragma clang diagnostic pop
 #endif
+
+/* guard(rcu)(), scoped_guard (rcu) { ... }: such a section. Kernel: the same names. */
+typedef struct {
+    char unused;
+} class_rcu_t;
+
+RCU_NOTRACE_INLINE class_rcu_t class_rcu_constructor(void)
+{
+    class_rcu_t section = {0};
+
+    rcu_read_lock();
+    return section;
+}
+
+RCU_NOTRACE_INLINE void class_rcu_destructor(class_rcu_t *section)
+{
+    (void)section;
+    rcu_read_unlock();
+}
 
 /*
  * rcu_dereference_check(p, condition) - rcu_dereference(p), told to the tracepoint rcu_dereference

@@ -19,8 +19,8 @@
  * and who wants to know:
  *
  *     static void probe(void *data, int id, const char *what) { ... }
- *     register_trace_request(probe, data);       0, -EEXIST, -EINVAL, -ENOMEM, -EPERM
- *     unregister_trace_request(probe, data);     0, -ENOENT
+ *     register_trace_request(probe, data);       0, -EEXIST, -EINVAL, -ENOMEM, -EPERM, -EDEADLK
+ *     unregister_trace_request(probe, data);     0, -ENOENT, -EDEADLK
  *     tracepoint_synchronize_unregister();       from here on no probe that was unregistered runs
  *
  * What a disabled tracepoint costs: an instruction that does nothing and a nop. Enabled, the first is
@@ -53,7 +53,8 @@
  *   rcu_notrace_find_tracepoint,
  *   rcu_notrace_get_tracepoint_stats         no       no            no         the lock
  *
- * Not in a probe: registering, unregistering, waiting. Under the lock, that is in regfunc, unregfunc and what
+ * Not in a probe, nor in any section: registering and unregistering (-EDEADLK and a message), waiting (message and abort).
+ * Under the lock, that is in regfunc, unregfunc and what
  * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint (the process ends with
  * a message); and nothing that takes the loader's lock (dlopen, dlclose, dlsym, dladdr), which another thread may have
  * that loads a module with tracepoints, and waits for this one. exit() may be called there, unless a destructor
@@ -123,7 +124,7 @@ RCU_NOTRACE_STATIC_ASSERT(sizeof(struct tracepoint) == 56 && sizeof(struct rcu_n
                           "the library's Tracepoint, Site and Module");
 
 struct rcu_notrace_tracepoint_stats {
-    uint64_t tracepoints;    /* defined, in all modules */
+    uint64_t tracepoints;    /* defined, in all modules; and RCU's own */
     uint64_t sites_patched;  /* places in the code that are patched */
     uint64_t sites_loaded;   /* that load and test */
     uint64_t flips;          /* how often a tracepoint was enabled or disabled */
@@ -258,9 +259,9 @@ RCU_NOTRACE_TSAN_FUNCTION void (*rcu_notrace_tsan_func(struct tracepoint_func *p
  * -EPERM (code was patched when the program started, and may not be any more; nothing is enabled, but the probe may have
  * been called meanwhile: its data stay until tracepoint_synchronize_unregister() has returned), or what
  * regfunc returned;
- * -EINVAL, -EEXIST and -EPERM with a message.
+ * -EINVAL, -EEXIST and -EPERM with a message. -EDEADLK, with a message: in a section.
  *
- * tracepoint_probe_unregister: 0, or -ENOENT with a message. Does not fail for want of memory. The probe
+ * tracepoint_probe_unregister: 0, or -ENOENT, or -EDEADLK as above, with a message. Does not fail for want of memory. The probe
  * may still run until tracepoint_synchronize_unregister() has returned, which is to be called before its
  * data are freed or its module is unloaded.
  *

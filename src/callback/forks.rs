@@ -3,12 +3,15 @@
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::{Callbacks, Progress, Shard};
-use crate::flavour::Flavour;
+use crate::flavour::{Flavour, ALL};
 use crate::reader::role;
 use crate::{fork, sys};
 
 /// How long a fork waits for a callback to return.
 pub const HOLD_NS: u64 = 100_000_000;
+
+/// And for one of the second flavour, while it keeps those of the first from being called.
+const BOTH_NS: u64 = 10_000_000;
 
 /// And for the next callback to be sorted, while lists are not whole.
 const SORT_NS: u64 = 10_000_000_000;
@@ -33,14 +36,35 @@ impl Shard {
     }
 }
 
+/// Before a fork: from here until [`release`] no list changes and no callback runs, unless one takes very long, or forks
+/// itself.
+pub fn hold() {
+    let [first, second] = ALL;
+    if !first.callbacks.hold(first, HOLD_NS) {
+        second.callbacks.hold(second, HOLD_NS);
+        return;
+    }
+    let patience = if broken!("fork-flavours") { HOLD_NS } else { BOTH_NS };
+    if !second.callbacks.hold(second, patience) && !broken!("fork-flavours") {
+        // A callback may wait for the first flavour's, in `rcu_barrier()`, that is for us.
+        first.callbacks.release(first);
+        second.callbacks.hold(second, HOLD_NS);
+        first.callbacks.hold(first, HOLD_NS);
+    }
+}
+
+/// After it, in the parent.
+pub fn release() {
+    ALL.iter().for_each(|flavour| flavour.callbacks.release(flavour));
+}
+
 impl Callbacks {
-    /// Before a fork: from here until [`release`](Self::release) no list changes and no callback
-    /// runs, unless one takes very long, or forks itself. Lists that are being sorted are whole
+    /// The same for one flavour; false if a callback took longer. Lists that are being sorted are whole
     /// soon, at some 0.1 us a callback, or later on a busy machine; a sort that does not go on waits for a
     /// `call_rcu()` under us.
-    pub fn hold(&self, flavour: &Flavour) {
+    fn hold(&self, flavour: &Flavour, longest: u64) -> bool {
         if flavour.reader().runs_callbacks() || broken!("fork-lists") {
-            return;
+            return true;
         }
         self.holders.fetch_add(1, SeqCst);
         let mut since = sys::monotonic_ns();
@@ -53,7 +77,7 @@ impl Callbacks {
             }
             let sorting = self.sorting.load(Relaxed);
             let (goes_on, impatient) = (sorting != seen, broken!("sort-patience"));
-            let patience = if sorting != 0 && !impatient { SORT_NS } else { HOLD_NS };
+            let patience = if sorting != 0 && !impatient { SORT_NS } else { longest };
             if goes_on && !impatient {
                 (seen, since) = (sorting, now);
             } else if now.wrapping_sub(since) >= patience {
@@ -65,9 +89,10 @@ impl Callbacks {
         if held {
             flavour.reader().role.fetch_or(role::FORKS, Relaxed);
         }
+        held
     }
 
-    /// After a fork, in the parent.
+    /// Lets them have their lists again.
     pub fn release(&self, flavour: &Flavour) {
         if flavour.reader().role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
             self.lists.unlock();

@@ -9,7 +9,7 @@
 //! `lists` while callbacks change lists or run. A fork holds the second, so that it comes between two
 //! callbacks and the child finds whole lists.
 
-mod forks;
+pub mod forks;
 mod rounds;
 
 use core::ffi::{c_long, c_ulong};
@@ -21,7 +21,7 @@ use core::sync::atomic::{
 };
 
 use crate::bug::{self, Decimal};
-use crate::chain::{Chain, Link};
+use crate::chain::{self, Chain, Link};
 use crate::event;
 use crate::flavour::{self, Flavour};
 use crate::grace_period::Urgency;
@@ -71,6 +71,9 @@ impl Link for Head {
     fn link(&self) -> &AtomicPtr<Head> {
         &self.next
     }
+
+    const TWICE: &'static [u8] =
+        b"call_rcu(), free_rcu(): a head was queued again before it was called";
 }
 
 /// What callers touch.
@@ -82,7 +85,7 @@ struct Shard {
 
 /// What only the worker changes.
 struct Progress {
-    /// Taken off the chain, in order, and not yet called.
+    /// Taken off the chain, in order, and not yet called: the first, or [`chain::end_of_list`].
     batch: AtomicPtr<Head>,
     /// How many have been called, and have returned.
     done: AtomicU64,
@@ -91,11 +94,23 @@ struct Progress {
 impl Progress {
     /// What is still to be called. By the runner.
     fn waiting(&self) -> impl Iterator<Item = NonNull<Head>> {
-        successors(NonNull::new(self.batch.load(Relaxed)), |head| {
+        successors(on_list(self.batch.load(Relaxed)), |head| {
             // SAFETY: a head is ours from when it was queued until it is called.
-            NonNull::new(unsafe { head.as_ref() }.next.load(Relaxed))
+            on_list(unsafe { head.as_ref() }.next.load(Relaxed))
         })
     }
+}
+
+/// A head of a list, unless that ends there. Who comes to the end of a chain, or where one is cut, met a head that was
+/// put there while it was on the list: the end of the process, for behind that head nobody knows what follows.
+fn on_list(head: *mut Head) -> Option<NonNull<Head>> {
+    if head == chain::end_of_list() {
+        return None;
+    }
+    if head.is_null() || head == chain::end() {
+        bug::die(&[Head::TWICE]);
+    }
+    NonNull::new(head)
 }
 
 /// The callbacks of a flavour.
@@ -136,7 +151,7 @@ impl Callbacks {
         Callbacks {
             shards: [const { Shard { chain: Chain::new(), queued: AtomicU64::new(0) } }; SHARDS],
             progress: [const {
-                Progress { batch: AtomicPtr::new(ptr::null_mut()), done: AtomicU64::new(0) }
+                Progress { batch: AtomicPtr::new(chain::end_of_list()), done: AtomicU64::new(0) }
             }; SHARDS],
             runner: Lock::new(),
             lists: Lock::new(),

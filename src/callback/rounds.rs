@@ -1,12 +1,12 @@
 //! Rounds: callbacks are taken off their chains, wait for a grace period, and are called.
 
 use core::ffi::{c_long, c_ulong, c_void, CStr};
-use core::ptr;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::forks::HOLD_NS;
-use super::{Callbacks, Function, Head, MOST_OFFSET, SHARDS};
+use super::{on_list, Callbacks, Function, Head, MOST_OFFSET, SHARDS};
 use crate::bug;
+use crate::chain;
 use crate::event;
 use crate::exit_hook;
 use crate::flavour::Flavour;
@@ -25,9 +25,9 @@ impl Callbacks {
         self.sorting.store(sorting, Relaxed);
         let mut any = false;
         for (shard, progress) in self.shards.iter().zip(&self.progress) {
-            let before = progress.batch.load(Relaxed);
-            if before.is_null() && !shard.chain.is_empty() {
-                let mut first: *mut Head = ptr::null_mut();
+            let before = on_list(progress.batch.load(Relaxed));
+            if before.is_none() && !shard.chain.is_empty() {
+                let mut first: *mut Head = chain::end_of_list();
                 for head in shard.chain.take() {
                     // SAFETY: a head is ours from when it was queued until it is called.
                     unsafe { &*head }.next.store(first, Relaxed);
@@ -37,7 +37,7 @@ impl Callbacks {
                 }
                 progress.batch.store(first, Relaxed);
             }
-            any |= !progress.batch.load(Relaxed).is_null();
+            any |= on_list(progress.batch.load(Relaxed)).is_some();
         }
         self.sorting.store(0, Relaxed);
         self.lists.unlock();
@@ -70,11 +70,13 @@ impl Callbacks {
         self.lists.lock();
         role.fetch_or(role::RUNS, Relaxed);
         for (index, progress) in self.progress.iter().enumerate() {
-            let mut head = progress.batch.load(Relaxed);
-            while !head.is_null() {
+            while let Some(head) = on_list(progress.batch.load(Relaxed)) {
                 // SAFETY: as in `collect`; from here on it is the callback's.
-                let next = unsafe { &*head }.next.load(Relaxed);
+                let next = unsafe { head.as_ref() }.next.load(Relaxed);
+                // Queued again? Heard before it is called, which may be the end of it.
+                on_list(next);
                 progress.batch.store(next, Relaxed);
+                let head = head.as_ptr();
                 self.calling.store(index + 1, Relaxed);
                 if broken!("done-order") {
                     progress.done.fetch_add(1, Release);
@@ -91,8 +93,6 @@ impl Callbacks {
                     progress.done.store(done.wrapping_add(1), Release);
                 }
                 self.calling.store(0, Relaxed);
-                // The callback may have forked, and this be the child.
-                head = progress.batch.load(Relaxed);
                 if self.holders.load(Relaxed) != 0 {
                     self.let_fork();
                 }
@@ -175,7 +175,7 @@ impl Flavour {
             let urgent = poll == 2 || callbacks.are_many();
             let urgency = if urgent { Urgency::Expedited } else { Urgency::Normal };
             if !broken!("callback-grace-period") {
-                self.synchronize_since(cookie, urgency);
+                self.synchronize_since(cookie, b"the worker ", urgency);
             }
             callbacks.run(self);
         }

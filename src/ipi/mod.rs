@@ -2,7 +2,7 @@
 //!
 //! | mode | barrier | who is signalled |
 //! |---|---|---|
-//! | `auto` | membarrier(2) | readers still in a section after the waiter's sampling |
+//! | `auto` | membarrier(2) | readers that stay in a section: flags did not stick (expedited: after sampling) |
 //! | `signal` | the signals themselves | every registered reader that is not parked |
 //! | `membarrier` | membarrier(2) | nobody: requests are flagged remotely |
 //!

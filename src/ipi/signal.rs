@@ -47,12 +47,13 @@ pub fn configure(wanted: Option<&[u8]>) {
         None => bug::warn(&[
             b"RCU_NOTRACE_SIGNAL=",
             wanted,
-            b" is no signal that a program can spare; using SIGURG",
+            b" is no signal that a program can spare (a number, or URG, USR1, USR2, WINCH, IO, PWR, STKFLT, CHLD, \
+              PROF); using SIGURG",
         ]),
     }
 }
 
-/// SIGURG, URG or a number; not a signal that cannot be caught or that reports faults.
+/// A number, or one of those names, with SIG or without; not a signal that cannot be caught or that reports faults.
 fn parse(wanted: &[u8]) -> Option<i32> {
     const NAMES: [(&[u8], i32); 9] = [
         (b"URG", libc::SIGURG),
@@ -107,7 +108,7 @@ static HOOK: AtomicUsize = AtomicUsize::new(0);
 pub type Hook = unsafe extern "C" fn(c_int, *mut c_void, *mut c_void);
 
 /// Installs the handler now, and has the hook told of each signal. The signal's number; `None` if the
-/// handler cannot be installed.
+/// handler cannot be installed, or there is a hook already.
 pub fn set_hook(hook: Hook) -> Option<i32> {
     HOOK.compare_exchange(0, hook as usize, SeqCst, Relaxed).ok()?;
     if !is_handled() {

@@ -11,7 +11,7 @@ use super::{arch, getpid, succeeded, Answer};
 ///
 /// The program may put a file of its own in this descriptor's place meanwhile: one that it has closed
 /// before, and names (`dup2` to 0, 1 or 2). That one must neither be read from, where reading takes
-/// something away, nor closed.
+/// something away, nor closed: it is another file, or the same (a terminal) and not to be closed by exec.
 pub struct File {
     descriptor: usize,
     /// Which file it is.
@@ -107,9 +107,16 @@ impl File {
     }
 }
 
+/// Whether exec closes it; if that is refused, too.
+fn is_closed_by_exec(descriptor: usize) -> bool {
+    // SAFETY: no memory.
+    let flags = unsafe { arch::syscall3(libc::SYS_fcntl, descriptor, libc::F_GETFD as usize, 0) };
+    flags < 0 || flags & libc::FD_CLOEXEC as Answer != 0
+}
+
 impl Drop for File {
     fn drop(&mut self) {
-        if identity(self.descriptor) != self.file {
+        if identity(self.descriptor) != self.file || !is_closed_by_exec(self.descriptor) {
             return;
         }
         // SAFETY: ours, as we have just seen.
@@ -176,8 +183,17 @@ mod tests {
         let programs = identity(place);
         drop(file);
         assert!(programs.is_some() && identity(place) == programs);
+        // The very file, as its terminal is at 0, 1 and 2.
+        let file = File::open(b"Cargo.lock\0").expect("as above");
+        let named = file.descriptor;
         // SAFETY: as above.
-        unsafe { libc::close(place as i32) };
+        assert!(unsafe { libc::dup2(place as i32, named as i32) } >= 0);
+        drop(file);
+        assert!(identity(named) == programs);
+        for descriptor in [place, named] {
+            // SAFETY: as above.
+            unsafe { libc::close(descriptor as i32) };
+        }
         let file = File::open(b"Cargo.toml\0").expect("as above");
         let place = file.descriptor;
         drop(file);

@@ -229,26 +229,22 @@ fn write_without_waiting(parts: &[libc::iovec]) -> Answer {
             return answer;
         }
         // A terminal has room for a byte, at least. Opened once more it can be told not to wait for more.
-        if let Some(own) = open_stderr() {
-            return write_to_terminal(&own, parts);
+        if let Some(answer) = write_to_terminal(parts) {
+            return answer;
         }
     }
     // SAFETY: as above.
     unsafe { arch::syscall3(libc::SYS_writev, 2, vectors, count) }
 }
 
-/// None where that is not allowed: another user's terminal.
-fn open_stderr() -> Option<file::File> {
+/// As much as it has room for, and the rest, part by part, if there is room for it soon. None where one may not open it:
+/// another user's terminal.
+fn write_to_terminal(parts: &[libc::iovec]) -> Option<Answer> {
     if broken!("message-terminal") {
         return None;
     }
-    file::File::open_to_write(b"/proc/thread-self/fd/2\0").ok()
-}
-
-/// As much as it has room for, and the rest, part by part, if there is room for it soon.
-fn write_to_terminal(terminal: &file::File, parts: &[libc::iovec]) -> Answer {
-    let answer = terminal.write(parts);
-    let Ok(mut written) = usize::try_from(answer) else { return answer };
+    let answer = write_to_own_terminal(parts)?;
+    let Ok(mut written) = usize::try_from(answer) else { return Some(answer) };
     for part in parts {
         if written >= part.iov_len {
             written -= part.iov_len;
@@ -257,11 +253,18 @@ fn write_to_terminal(terminal: &file::File, parts: &[libc::iovec]) -> Answer {
         let text = part.iov_base.wrapping_byte_add(written);
         let rest = libc::iovec { iov_base: text, iov_len: part.iov_len - written };
         written = 0;
-        if !is_stderr_writable() || terminal.write(&[rest]) < 0 {
+        if !is_stderr_writable() || write_to_own_terminal(&[rest]).is_none_or(|answer| answer < 0) {
             break;
         }
     }
-    answer
+    Some(answer)
+}
+
+/// Opened for one write alone, and not while we wait: the program may name the descriptor meanwhile.
+#[inline(never)]
+fn write_to_own_terminal(parts: &[libc::iovec]) -> Option<Answer> {
+    let own = file::File::open_to_write(b"/proc/thread-self/fd/2\0").ok()?;
+    Some(own.write(parts))
 }
 
 #[inline(never)]
@@ -399,10 +402,26 @@ const STEP_NS: u64 = 1_000_000;
 /// Where the clock is refused, a look at it is taken for so long: nobody may wait for a time that does not come.
 const LOOK_NS: u64 = 1000;
 
+/// How many looks in a row saw [`LAST`] itself, about.
+static STILL: AtomicU32 = AtomicU32::new(0);
+
+/// So many, and the clock stands still: somebody has put one of his own in the place of libc's (libfaketime). No harm is
+/// done if it is a coarse one.
+const MOST_STILL: u32 = 100;
+
+/// What is added to the kernel's clock, which is asked then in the place of libc's; 0: it is not.
+static AHEAD: AtomicU64 = AtomicU64::new(0);
+
 /// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused
-/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last. It goes back in another time
-/// namespace alone.
+/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last; where it stands still, the kernel's
+/// goes on from there. It goes back in another time namespace alone.
 pub fn monotonic_ns() -> u64 {
+    let ahead = AHEAD.load(Relaxed);
+    if ahead != 0 {
+        if let Some(now) = kernel_clock_ns() {
+            return now.wrapping_add(ahead);
+        }
+    }
     let last = LAST.load(Relaxed);
     let Some(now) = clock_ns(libc::CLOCK_MONOTONIC) else {
         CLOCKLESS.store(true, Relaxed);
@@ -413,12 +432,21 @@ pub fn monotonic_ns() -> u64 {
         if CLOCKLESS.load(Relaxed) {
             CLOCKLESS.store(false, Relaxed);
         }
+        if STILL.load(Relaxed) != 0 {
+            STILL.store(0, Relaxed);
+        }
     }
     if now < last && !CLOCKLESS.load(Relaxed) && !broken!("clock-back") {
         // A child in a time namespace of its own, or a process that went into one, which no other thread may be there
         // to see.
         let _ = LAST.compare_exchange(last, now, Relaxed, Relaxed);
         return now;
+    }
+    if now <= last && STILL.fetch_add(1, Relaxed) >= MOST_STILL && !broken!("clock-still") {
+        if let Some(now) = kernel_clock_ns() {
+            // Never 0.
+            AHEAD.store(last.wrapping_sub(now) | 1, Relaxed);
+        }
     }
     now.max(last)
 }
@@ -430,11 +458,25 @@ fn has_passed(ns: u64) {
     }
 }
 
+/// The same by a system call.
+#[cold]
+fn kernel_clock_ns() -> Option<u64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let (clock, to) = (libc::CLOCK_MONOTONIC as usize, &raw mut now as usize);
+    // SAFETY: the kernel writes into a live local.
+    let answer = unsafe { arch::syscall3(libc::SYS_clock_gettime, clock, to, 0) };
+    (answer == 0).then(|| nanoseconds(&now))
+}
+
+fn nanoseconds(time: &libc::timespec) -> u64 {
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 fn clock_ns(clock: libc::clockid_t) -> Option<u64> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into a live local.
     let answer = unsafe { libc::clock_gettime(clock, &raw mut now) };
-    (answer == 0).then(|| now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    (answer == 0).then(|| nanoseconds(&now))
 }
 
 fn futex(word: &AtomicU32, operation: i32, value: u32, timeout: *const libc::timespec) -> Answer {

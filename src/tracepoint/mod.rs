@@ -22,7 +22,7 @@ use core::sync::atomic::{
 use crate::bug;
 use crate::callback;
 use crate::event;
-use crate::flavour::{Flavour, NOTRACE, TRACE};
+use crate::flavour::{self, Flavour, NOTRACE, TRACE};
 use crate::fork;
 use crate::grace_period::Urgency;
 use crate::reader::this_thread;
@@ -200,6 +200,9 @@ impl Tracepoint {
 
     /// Registers a probe: 0 or a negated errno.
     fn register(&self, probe: Probe) -> c_int {
+        if self.is_in_section(b"register_trace_") {
+            return -libc::EDEADLK;
+        }
         let answer = self.register_under(&Held::new(), probe);
         // Not under the lock: it may create a thread, which may want the loader's.
         callback::at_safe_point();
@@ -237,6 +240,9 @@ impl Tracepoint {
 
     /// Unregisters it: 0 or a negated errno.
     fn unregister(&self, func: usize, data: *mut c_void) -> c_int {
+        if self.is_in_section(b"unregister_trace_") {
+            return -libc::EDEADLK;
+        }
         let answer = self.unregister_under(&Held::new(), func, data);
         callback::at_safe_point();
         answer
@@ -255,6 +261,21 @@ impl Tracepoint {
             }
         }
         0
+    }
+
+    /// Whether the caller is in a section (in a probe, say), which whoever has the lock may be waiting for: in another
+    /// tracepoint's `regfunc`. Then it is told.
+    fn is_in_section(&self, function: &[u8]) -> bool {
+        let in_section = |flavour: &&Flavour| flavour.reader().state(flavour).in_section();
+        let refused = flavour::ALL.iter().any(in_section) && !broken!("register-section");
+        if refused {
+            bug::warn(&[
+                function,
+                self.name(),
+                b"() inside a read-side critical section, or in a probe",
+            ]);
+        }
+        refused
     }
 
     fn flip(&self, enabled: bool) -> bool {
@@ -356,8 +377,9 @@ fn synchronize_unregister() {
     if broken!("probe-barrier") {
         return;
     }
-    TRACE.synchronize(Urgency::Normal);
-    NOTRACE.synchronize(Urgency::Normal);
+    let function = b"tracepoint_synchronize_unregister() ";
+    TRACE.synchronize(function, Urgency::Normal);
+    NOTRACE.synchronize(function, Urgency::Normal);
     callback::at_safe_point();
 }
 
