@@ -14,6 +14,9 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
 
 #include "../tracers/rcutrace.h"
 
@@ -401,6 +404,28 @@ static void sandbox_that_answers_by_a_signal(void)
     CHECK(seen.count[1] == 100000 && seen.count[2] == 1 && !trace.lost);
 }
 
+/* All threads are in it from one moment on: the recorder's too, while it waits. */
+static void sandbox_that_comes_later(void)
+{
+    struct sock_filter filter[] = {
+        LOAD_NUMBER,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_accept4, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LET_THROUGH, 1, 0),
+        ANSWER(SECCOMP_RET_TRAP),
+        ANSWER(SECCOMP_RET_ALLOW),
+    };
+    const struct sigaction action = {.sa_sigaction = answer_for_the_sandbox, .sa_flags = SA_SIGINFO};
+
+    expect(request("status"), "ok");
+    sigaction(SIGSYS, &action, NULL);
+    if (install_filter(filter, sizeof(filter) / sizeof(filter[0]), SECCOMP_FILTER_FLAG_TSYNC))
+        skip("no seccomp here");
+    for (int i = 0; i < 10; i++)
+        expect(request("status"), "ok");
+    CHECK(sandbox_answers == 10);
+}
+
 static void *write_many(void *argument)
 {
     uint64_t source = (uint64_t)(uintptr_t)argument;
@@ -448,6 +473,26 @@ static void handler(int unused)
             refused++;
     }
     errno = error;
+}
+
+/* No thread of the recorder's takes them. */
+static void signals_that_the_program_waits_for(void)
+{
+    static const int signals[] = {SIGTRAP, SIGSYS, SIGTERM};
+    const struct timespec most = {5, 0};
+    sigset_t all, one;
+
+    expect(request("status"), "ok");
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    for (int i = 0; i < 3; i++) {
+        sigemptyset(&one);
+        sigaddset(&one, signals[i]);
+        CHECK(!kill(getpid(), signals[i]));
+        /* Another thread that may take it does so meanwhile. */
+        sleep_ms(100);
+        CHECK(sigtimedwait(&one, NULL, &most) == signals[i]);
+    }
 }
 
 static atomic_bool stop;
@@ -1489,6 +1534,54 @@ static void fork_in_a_fork(void)
     printf("    10 forks in forks in %llu ms\n", (unsigned long long)(now_ns() - begun) / 1000000);
 }
 
+#if defined(__x86_64__)
+static atomic_ulong steps;
+
+static void on_step(int unused)
+{
+    (void)unused;
+    steps++;
+}
+
+static pid_t fork_in_steps(pid_t (*how)(void))
+{
+    pid_t child;
+
+    __writeeflags(__readeflags() | 0x100);
+    child = how();
+    __writeeflags(__readeflags() & ~0x100ull);
+    return child;
+}
+
+/* In the child the recorder makes its thread while each instruction raises SIGTRAP. */
+static void fork_step_by_step(void)
+{
+    const struct sigaction action = {.sa_handler = on_step};
+    pid_t child;
+
+    sigaction(SIGTRAP, &action, NULL);
+    child = fork_in_steps(_Fork);
+    if (!child)
+        _exit(0);
+    if (status_of(child))
+        skip("this C library's fork() itself cannot be stepped through");
+    steps = 0;
+    child = fork_in_steps(fork);
+    if (!child) {
+        CHECK(steps > 100);
+        expect(request("status"), "ok");
+        _exit(0);
+    }
+    wait_for(child);
+    printf("    %lu steps\n", steps);
+}
+#else
+static void fork_step_by_step(void)
+{
+    skip("no trap flag here");
+}
+#endif
+
 /* ---- cancellation ----------------------------------------------------------------------------- */
 
 /* exit() is not a cancellation point, whatever the recorder does in it. */
@@ -1878,13 +1971,53 @@ static void main_thread_exits_without_descriptors(void)
     main_thread_exits_after(use_up_descriptors);
 }
 
+/* Of the usual stack's size this is an eighth. */
+static void want_stack(void)
+{
+    volatile char large[1 << 20];
+
+    for (size_t i = sizeof(large); i >= 4096; i -= 4096)
+        large[i - 1] = 1;
+}
+
+static void want_stack_at_exit(void)
+{
+    CHECK(!atexit(want_stack));
+}
+
+static void main_thread_exits_before_a_large_handler(void)
+{
+    main_thread_exits_after(want_stack_at_exit);
+}
+
+static void set_usual_stack(size_t size)
+{
+    pthread_attr_t attributes;
+
+    CHECK(!pthread_attr_init(&attributes) && !pthread_attr_setstacksize(&attributes, size) &&
+          !pthread_setattr_default_np(&attributes));
+}
+
+static void have_memory_again(void)
+{
+    set_usual_stack(8 << 20);
+    want_stack_at_exit();
+}
+
+/* In the child the recorder's thread has a small stack, for there is no memory for one of the usual size. */
+static void main_thread_exits_with_memory_again(void)
+{
+    set_usual_stack((size_t)1 << 50);
+    main_thread_exits_after(have_memory_again);
+}
+
 /* The recorder's, by this. */
 static atomic_int accepts;
 
 int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict size, int flags)
 {
     accepts++;
-    return (int)syscall(SYS_accept4, fd, address.__sockaddr__, size, flags);
+    return (int)syscall(SYS_accept4, fd, address.__sockaddr__, size, flags, 0l, 0l);
 }
 
 /* Who connects then waits, and the recorder does not spin meanwhile; he is answered when there is a descriptor. */
@@ -2096,6 +2229,21 @@ static void toggled(void)
     unlink(path);
 }
 
+/* The C library takes it out of each thread's stack. */
+static void large_thread_local_segment(void)
+{
+    char tunable[60];
+    const char *environment[] = {"TRACE", path, "GLIBC_TUNABLES", tunable, NULL};
+
+    snprintf(path, sizeof(path), "%s/trace.%d", directory, (int)getpid());
+    for (int kilobytes = 224; kilobytes < 264; kilobytes++) {
+        snprintf(tunable, sizeof(tunable), "glibc.rtld.optional_static_tls=%d", kilobytes << 10);
+        make_trace(path, RCUTRACE_DROP_NEWEST, 16384, 100, 0);
+        wait_for(run_self("server", -1, environment));
+        unlink(path);
+    }
+}
+
 static void bad_environment(void)
 {
     char file[100];
@@ -2139,6 +2287,9 @@ static int be(const char *how)
             execl("/proc/self/exe", arguments[0], "--as", how, NULL);
             return 98;
         }
+    } else if (!strcmp(how, "server")) {
+        expect(request("attach\ttest\t%s", getenv("TRACE")), "ok");
+        expect(request("detach\tall"), "ok");
     } else if (!strcmp(how, "toggled")) {
         for (uint64_t i = 0, begun = now_ns(); now_ns() - begun < 200000000; i++) {
             enum outcome outcome = emit(1, i);
@@ -2277,7 +2428,9 @@ static void cost(void)
 static const struct scenario scenarios[] = {
     SCENARIO(one_thread),
     SCENARIO(sandbox_that_answers_by_a_signal),
+    SCENARIO(sandbox_that_comes_later),
     SCENARIO(four_threads),
+    SCENARIO(signals_that_the_program_waits_for),
     SCENARIO(storm_of_handlers),
     SCENARIO(killed_at_any_moment),
     SCENARIO(drained_under_fire),
@@ -2299,6 +2452,7 @@ static const struct scenario scenarios[] = {
     SCENARIO(fork_in_a_writer),
     SCENARIO(forks_under_fire),
     SCENARIO(fork_in_a_fork),
+    SCENARIO(fork_step_by_step),
     SCENARIO(childs_exit_leaves_the_socket),
     SCENARIO(exit_with_a_cancellation_pending),
     SCENARIO(fork_with_a_cancellation_pending),
@@ -2314,12 +2468,15 @@ static const struct scenario scenarios[] = {
     SCENARIO(main_thread_exits),
     SCENARIO(main_thread_exits_in_another_root),
     SCENARIO(main_thread_exits_without_descriptors),
+    SCENARIO(main_thread_exits_before_a_large_handler),
+    SCENARIO(main_thread_exits_with_memory_again),
     SCENARIO(no_descriptor_for_a_client),
     SCENARIO(loads_and_forks_in_another_root),
     SCENARIO(errno_untouched),
     SCENARIO(started_by_environment),
     SCENARIO(not_followed),
     SCENARIO(toggled),
+    SCENARIO(large_thread_local_segment),
     SCENARIO(bad_environment),
     SCENARIO(stacks),
     SCENARIO(cost),

@@ -19,6 +19,9 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
 
 #include "recorder.h"
 #include "sys.h"
@@ -35,6 +38,7 @@ enum {
     REQUEST_MS = 1000,
     REQUEST_SIZE = 8192,
     REFRESH_MS = 3600000,
+    SMALL_STACK = 256 * 1024,
 };
 
 /* The socket. The descriptor is believed only if it is still what it was. */
@@ -72,6 +76,30 @@ static int move_away(int fd, mode_t type, struct stat *file)
     else
         sys_close_if(fd, file);
     return high;
+}
+
+/* ---- signals, and waits ----------------------------------------------------------------------- */
+
+/* This thread takes no signal of the program's, which may wait for one that it has blocked in all threads of its own. But
+ * what a sandbox answers by SIGSYS ends the process where that is blocked: it is let in where there is a handler. Without
+ * one it would end the process anyway. */
+static void hold_back_signals(void)
+{
+    uint64_t let_in = sys_is_handled(SIGSYS) ? SIGNAL(SIGSYS) : 0;
+
+    if (BROKEN == SIGNALS_WAITED_FOR)
+        let_in = ~HELD_BACK;
+    sys_restore_signals(~LIBRARYS_SIGNALS & ~let_in);
+}
+
+/* poll(2). Meanwhile a sandbox may have come. */
+static int wait_ms(struct pollfd *waiting, uint64_t ms)
+{
+    int ready = poll(waiting, waiting ? 1 : 0, (int)ms);
+
+    if (BROKEN != LATE_SANDBOX)
+        hold_back_signals();
+    return ready;
 }
 
 /* ---- the end of the main thread --------------------------------------------------------------- */
@@ -387,7 +415,7 @@ static bool read_request(int fd, char *request, size_t size)
         ssize_t got;
         char *end;
 
-        if (now >= until || poll(&waiting, 1, (int)(until - now)) <= 0)
+        if (now >= until || wait_ms(&waiting, until - now) <= 0)
             return false;
         got = recv(fd, request + used, size - used, MSG_DONTWAIT);
         if (got <= 0)
@@ -430,7 +458,7 @@ static void accept_client(void)
     /* The client waits on where no descriptor is to be had, and poll() would come back at once. */
     if (fd < 0) {
         if (BROKEN != ACCEPT_PATIENCE)
-            poll(NULL, 0, WATCH_MS);
+            wait_ms(NULL, WATCH_MS);
         return;
     }
     serve_client(fd);
@@ -452,7 +480,7 @@ static void wait_for_client(uint64_t ms)
         pthread_mutex_unlock(&recorder_lock);
     }
     waiting.fd = listening.fd;
-    if (poll(&waiting, 1, (int)ms) > 0 && waiting.revents & POLLIN)
+    if (wait_ms(&waiting, ms) > 0 && waiting.revents & POLLIN)
         accept_client();
     else if (waiting.revents)
         listening.fd = -1;
@@ -478,15 +506,64 @@ static void look_after(uint64_t now, uint64_t *toggle, uint64_t *refresh)
     pthread_mutex_unlock(&recorder_lock);
 }
 
+/* The trap flag of a program that steps through itself is clear meanwhile: the C library blocks all signals around clone(2),
+ * where SIGTRAP would end the process, and the new thread would inherit it. */
+static int create_unstepped(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument)
+{
+#if defined(__x86_64__)
+    const unsigned long long trap = 0x100, flags = __readeflags();
+    int error;
+
+    if (BROKEN != STEPPED_CREATOR)
+        __writeeflags(flags & ~trap);
+    error = pthread_create(thread, attributes, body, argument);
+    __writeeflags(flags);
+    return error;
+#else
+    return pthread_create(thread, attributes, body, argument);
+#endif
+}
+
+/* A small stack may be had where there is no memory for one of the usual size. False: neither. */
+static bool create_thread(void *(*body)(void *), void *argument, bool small)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    size_t size = 0;
+    bool created;
+
+    if (pthread_attr_init(&attributes))
+        return false;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* The usual size may be smaller. */
+    pthread_attr_getstacksize(&attributes, &size);
+    if (small || size < SMALL_STACK)
+        pthread_attr_setstacksize(&attributes, SMALL_STACK);
+    created = !create_unstepped(&thread, &attributes, body, argument);
+    pthread_attr_destroy(&attributes);
+    return created;
+}
+
+static bool has_small_stack;
+
+/* As the C library does for a process's last thread. RCU's thread would stay. */
+static void *end_process(void *unused)
+{
+    (void)unused;
+    sys_restore_signals(control_mask);
+    exit(0);
+}
+
 static void *control(void *forked)
 {
     uint64_t now = now_ms(), toggle = now + control_toggle_ms, refresh = now + REFRESH_MS;
 
+    hold_back_signals();
     rcutrace_begin_own();
     prctl(PR_SET_NAME, "rcutrace");
     /* Most forked children exec or end soon. */
     if (forked)
-        poll(NULL, 0, FORKED_MS);
+        wait_ms(NULL, FORKED_MS);
     while (!is_last_thread()) {
         uint64_t ms = session_current || has_main_left() ? WATCH_MS : IDLE_MS;
 
@@ -499,37 +576,30 @@ static void *control(void *forked)
     pthread_mutex_lock(&recorder_lock);
     control_finish();
     pthread_mutex_unlock(&recorder_lock);
-    /* As the C library does for a process's last thread. RCU's thread would stay. */
     rcutrace_end_own();
-    sys_restore_signals(control_mask);
-    exit(0);
+    /* The program's exit handlers may want more. What its threads had is free by now. */
+    if (has_small_stack && BROKEN != STACK_OF_EXIT && create_thread(end_process, NULL, false))
+        return NULL;
+    return end_process(NULL);
 }
 
-/* With signals held back, which the thread inherits. Where no thread can be had, nobody answers;
- * recording does not depend on it. */
+/* With signals held back, which the thread inherits. Its stack is of the usual size: thread-local segments are taken out of
+ * it, and exit handlers may run on it. Where no thread can be had, nobody answers; recording does not depend on it. */
 static void start_thread(bool forked)
 {
-    const size_t stack = 256 * 1024;
-    pthread_attr_t attributes;
-    pthread_t thread;
+    void *argument = forked ? &listening : NULL;
 
-    if ((!control_wanted && !control_toggle_ms) || pthread_attr_init(&attributes))
+    if (!control_wanted && !control_toggle_ms)
         return;
     main_has_left = false;
     keep_open();
     if (has_main_key)
         pthread_setspecific(main_key, &main_key);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, stack);
-    if (pthread_create(&thread, &attributes, control, forked ? &listening : NULL) == EINVAL) {
-        /* A program with a large thread-local segment, for which the stack is too small. */
-        pthread_attr_destroy(&attributes);
-        if (pthread_attr_init(&attributes))
-            return;
-        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        pthread_create(&thread, &attributes, control, forked ? &listening : NULL);
-    }
-    pthread_attr_destroy(&attributes);
+    has_small_stack = false;
+    if (create_thread(control, argument, BROKEN == USUAL_STACK))
+        return;
+    has_small_stack = true;
+    create_thread(control, argument, true);
 }
 
 void control_start(void)

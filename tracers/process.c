@@ -59,8 +59,7 @@ void own_begin(struct own *before)
     before->error = errno;
     pthread_setcancelstate(BROKEN == NO_CANCELLATION ? PTHREAD_CANCEL_ENABLE : PTHREAD_CANCEL_DISABLE,
                            &before->cancel);
-    /* Nor the C library's own, 32 and 33: setuid(3) waits for each thread to answer, ours too, which inherits this. */
-    before->signals = sys_block_signals(HELD_BACK & ~(UINT64_C(3) << 31));
+    before->signals = sys_block_signals(HELD_BACK & ~LIBRARYS_SIGNALS);
     rcutrace_begin_own();
 }
 

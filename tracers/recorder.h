@@ -41,13 +41,18 @@ _Static_assert(offsetof(struct rcutrace_chunk, committed) == 16, "as rcutrace_co
 #endif
 enum {
     CLOSE_IF_OURS = 1, NO_CANCELLATION, FORKS_IN_FORKS, OWN_SOCKET, COUNT_OF_LOST, WIPED_PAGE, INTERRUPTED_WRITER, KEPT_CHUNKS,
-    OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE, SANDBOXS_ANSWERS,
+    OTHER_SESSION, SIGNALS_BLOCKED, KEPT_OPEN, ACCEPT_PATIENCE, SANDBOXS_ANSWERS, SIGNALS_WAITED_FOR, LATE_SANDBOX,
+    STEPPED_CREATOR, USUAL_STACK, STACK_OF_EXIT,
 };
+
+/* In a set. */
+#define SIGNAL(number) (UINT64_C(1) << ((number) - 1))
 
 /* The signals that wait while we make calls: all but SIGSYS, by which a sandbox may answer them (SECCOMP_RET_TRAP), and
  * SIGTRAP, by which a program may step through itself. Where those are blocked they end the process. */
-#define HELD_BACK \
-    (BROKEN == SANDBOXS_ANSWERS ? UINT64_MAX : ~(UINT64_C(1) << (SIGSYS - 1) | UINT64_C(1) << (SIGTRAP - 1)))
+#define HELD_BACK (BROKEN == SANDBOXS_ANSWERS ? UINT64_MAX : ~(SIGNAL(SIGSYS) | SIGNAL(SIGTRAP)))
+/* The C library's own, 32 and 33, are never blocked for long: setuid(3) waits for each thread to answer. */
+#define LIBRARYS_SIGNALS (SIGNAL(32) | SIGNAL(33))
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
