@@ -444,8 +444,8 @@ pub fn monotonic_ns() -> u64 {
     }
     if now <= last && STILL.fetch_add(1, Relaxed) >= MOST_STILL && !broken!("clock-still") {
         if let Some(now) = kernel_clock_ns() {
-            // Never 0.
-            AHEAD.store(last.wrapping_sub(now) | 1, Relaxed);
+            // Never 0; and once, or time might go back.
+            let _ = AHEAD.compare_exchange(0, last.wrapping_sub(now) | 1, Relaxed, Relaxed);
         }
     }
     now.max(last)
