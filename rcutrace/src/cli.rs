@@ -35,7 +35,9 @@ Examples:
 Exit status, when a command is run: the command's; 128+N if signal N ended it; 127 if it is not found,
 126 if it cannot be executed, 125 if rcutrace itself fails.
 
-Environment: RCUTRACE_LIBDIR, where the tracers' libraries are; TMPDIR.";
+Environment: RCUTRACE_LIBDIR, where the tracers' libraries are; RCUTRACE_SHM, where the memory between
+the program and the file is, if not in /dev/shm (empty: there is none); TMPDIR, where the data are without
+-o, if it has the most room; XDG_RUNTIME_DIR, where control sockets are.";
 
 const RECORD_EXAMPLES: &str = "\
 Examples:
@@ -91,7 +93,7 @@ pub enum Action {
     /// Trace mutexes, rwlocks, spin locks and condition variables
     #[command(after_help = SHORT_EXAMPLES)]
     Locks(RecordArgs),
-    /// Trace functions of a program compiled with -finstrument-functions
+    /// Trace functions of a program built with -pg, -pg -mfentry or -finstrument-functions
     #[command(after_help = SHORT_EXAMPLES)]
     Functions(RecordArgs),
     /// Trace file descriptors: open, socket, pipe, dup, close and the like
@@ -306,6 +308,21 @@ mod tests {
     #[test]
     fn the_definitions_are_sound() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_each_variable_that_is_read_and_each_way_to_trace_functions() {
+        let help = command().render_long_help().to_string();
+        let missing = |words: &[&str]| -> Vec<String> {
+            words
+                .iter()
+                .filter(|word| !help.contains(**word))
+                .map(|word| word.to_string())
+                .collect()
+        };
+        let variables = ["RCUTRACE_LIBDIR", "RCUTRACE_SHM", "TMPDIR", "XDG_RUNTIME_DIR"];
+        let compilers = ["-pg", "-mfentry", "-finstrument-functions"];
+        assert_eq!((missing(&variables), missing(&compilers)), (vec![], vec![]));
     }
 
     #[test]

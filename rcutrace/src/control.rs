@@ -2,6 +2,7 @@
 //! The control sockets of processes that have tracers preloaded.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use crate::text::printable;
 
 /// An answer takes a grace period, and the process may be busy; but not for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two attempts to connect to who has no room for one more.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Several times what a recorder's takes at most.
 const ANSWER_MAX: usize = 64 * 1024;
 
@@ -118,7 +121,7 @@ fn connect(pid: u32) -> Result<UnixStream> {
     }
     let mut failure = None;
     for directory in directories(Some(pid)) {
-        match UnixStream::connect(directory.join(pid.to_string())) {
+        match reach(&directory.join(pid.to_string()), PATIENCE) {
             Ok(stream) => return Ok(stream),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => failure = Some(e),
@@ -129,12 +132,37 @@ fn connect(pid: u32) -> Result<UnixStream> {
         Some(io::ErrorKind::ConnectionRefused) => {
             error("its socket is dead: left by an earlier process of that number")
         }
+        Some(kind @ io::ErrorKind::WouldBlock) => error(&explain(&kind.into())),
         Some(kind) => error(&kind.to_string()),
         None => Err(Error::new(format!(
             "process {pid} was not started with a tracer preloaded; start it by: \
              rcutrace heap --detached -- COMMAND"
         ))),
     }
+}
+
+/// UnixStream::connect waits for ever where as many as may are queued before us.
+fn reach(socket: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let until = Instant::now() + patience;
+    loop {
+        match connect_at_once(socket) {
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < until => std::thread::sleep(PAUSE),
+            connected => {
+                let stream = UnixStream::from(connected?);
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+        }
+    }
+}
+
+fn connect_at_once(socket: &Path) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let address = SocketAddrUnix::new(socket)?;
+    let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&client, &address)?;
+    Ok(client)
 }
 
 /// The processes that have a socket, in this user's directories. Sockets that dead ones left there are removed.
@@ -177,12 +205,7 @@ fn is_own(directory: &Path) -> bool {
 
 /// Nobody listens there, not in another PID namespace either. Does not wait for who is busy.
 fn is_refused(socket: &Path) -> bool {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let Ok(address) = SocketAddrUnix::new(socket) else { return false };
-    let connected = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .and_then(|client| rustix::net::connect(&client, &address));
-    connected == Err(rustix::io::Errno::CONNREFUSED)
+    connect_at_once(socket).err() == Some(rustix::io::Errno::CONNREFUSED)
 }
 
 /// Has it attach tracers, that record in the file.
@@ -206,4 +229,55 @@ pub fn status(pid: u32) -> Result<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     let line = format!("{pid:>7}  {:<16} {}", name.trim_end(), parts.join(" "));
     Ok(printable(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+
+    /// Who asks a process that is stopped, again and again: each leaves a connection that nobody accepts.
+    fn full_queue(socket: &Path) -> (UnixListener, Vec<OwnedFd>) {
+        let listener = UnixListener::bind(socket).expect("bound");
+        rustix::net::listen(&listener, 1).expect("a short queue");
+        let queued: Vec<_> = std::iter::from_fn(|| connect_at_once(socket).ok()).collect();
+        assert!(!queued.is_empty());
+        (listener, queued)
+    }
+
+    /// In a thread, as the wait might have no end.
+    fn reached(socket: &Path, patience: Duration) -> mpsc::Receiver<io::Result<UnixStream>> {
+        let (tell, told) = mpsc::channel();
+        let socket = socket.to_owned();
+        std::thread::spawn(move || tell.send(reach(&socket, patience)));
+        told
+    }
+
+    #[test]
+    fn patience_ends_with_a_process_whose_queue_is_full() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("1");
+        let _queue = full_queue(&socket);
+        let told = reached(&socket, Duration::from_millis(50));
+        let answer = told.recv_timeout(Duration::from_secs(20)).expect("the wait has an end");
+        let error = answer.expect_err("there is no room");
+        assert!(explain(&error).starts_with("no answer in"), "{error}");
+    }
+
+    #[test]
+    fn who_waits_in_a_full_queue_has_the_place_that_becomes_free() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("1");
+        let (listener, queued) = full_queue(&socket);
+        let told = reached(&socket, Duration::from_secs(60));
+        assert!(told.recv_timeout(PAUSE * 3).is_err());
+        let _accepted: Vec<_> = (0..=queued.len()).map(|_| listener.accept()).collect();
+        let answer = told.recv_timeout(Duration::from_secs(20)).expect("the wait has an end");
+        let mut stream = answer.expect("connected");
+        // Its reads wait, as if it had been connected at once.
+        stream.set_read_timeout(Some(PAUSE * 3)).expect("set");
+        let start = Instant::now();
+        assert!(stream.read(&mut [0]).is_err() && start.elapsed() >= PAUSE * 2);
+    }
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command: what the library does, by the command line.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rcutrace::cli::{self, Action, Cli, RecordArgs};
 use rcutrace::error::{About, Error, Result};
+use rcutrace::export::late::Late;
 use rcutrace::export::{chrome, flame};
 use rcutrace::progress::Progress;
 use rcutrace::record::{self, NewFile};
@@ -48,10 +49,13 @@ fn act(action: Action) -> Result<i32> {
         Action::Attach { pid, tracer, output, room } => {
             let file = NewFile::create(Some(&output), room.room(), &format!("process {pid}"))?;
             let attached = control::attach(pid, &tracer.join(","), file.path(), None);
-            if attached.is_err() {
-                file.discard();
+            match attached {
+                Ok(()) => file.keep(),
+                Err(error) => {
+                    file.discard();
+                    return Err(error);
+                }
             }
-            attached?;
         }
         Action::Detach { pid, tracer } => {
             let tracers = if tracer.is_empty() { "all".to_owned() } else { tracer.join(",") };
@@ -112,19 +116,19 @@ fn export(
     measure: Option<flame::Measure>,
     output: Option<PathBuf>,
 ) -> Result<()> {
-    let mut progress = Progress::new();
-    let trace = Trace::open(file, &mut progress)?;
     let output = output.unwrap_or_else(|| {
         let mut name = file.as_os_str().to_owned();
         name.push(if chrome { ".json" } else { ".svg" });
         name.into()
     });
+    if is_same(file, &output) {
+        return Err(Error::new(format!("{}: is the trace itself", output.display())));
+    }
+    let mut progress = Progress::new();
+    let trace = Trace::open(file, &mut progress)?;
     let mut out: Box<dyn Write> = match output.to_str() {
         Some("-") => Box::new(stdout()),
-        _ => {
-            let created = File::create(&output).about(output.display())?;
-            Box::new(BufWriter::with_capacity(BUFFER, created))
-        }
+        _ => Box::new(BufWriter::with_capacity(BUFFER, Late::new(output.clone()))),
     };
     let written = match chrome {
         true => chrome::write(&trace, &mut progress, &mut out),
@@ -135,6 +139,12 @@ fn export(
         eprintln!("rcutrace: WARNING: {warning}");
     }
     Ok(())
+}
+
+/// By another name, too.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 fn stdout() -> BufWriter<io::StdoutLock<'static>> {

@@ -14,6 +14,8 @@ use std::sync::mpsc;
 use common::*;
 use rcutrace::file::Header;
 
+const RCUTRACE: &str = env!("CARGO_BIN_EXE_rcutrace");
+
 struct Place {
     directory: tempfile::TempDir,
     libraries: PathBuf,
@@ -44,7 +46,11 @@ impl Place {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rcutrace"));
+        self.command_of(RCUTRACE, arguments)
+    }
+
+    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env("RCUTRACE_LIBDIR", &self.libraries)
@@ -59,6 +65,16 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("run")
+    }
+
+    /// What is there besides the libraries.
+    fn names(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.directory.path()).expect("there").flatten();
+        let mut names: Vec<_> =
+            all.map(|entry| entry.file_name().into_string().expect("text")).collect();
+        names.retain(|name| !["libraries", "empty.c", "rcutrace"].contains(&name.as_str()));
+        names.sort();
+        names
     }
 }
 
@@ -169,28 +185,44 @@ fn a_termination_is_passed_on_and_the_commands_answer_to_it_counts() {
     assert_eq!(child.wait().expect("ended").code(), Some(9));
 }
 
+/// A bit for each signal that a command ignores, started by `tracer` where `signals` are ignored.
+fn ignored(place: &Place, signals: &str, tracer: &[&str]) -> u64 {
+    let script = "exec \"$@\" sh -c 'grep SigIgn /proc/self/status; exit 3'";
+    let output = Command::new("bash")
+        .args(["-c", &format!("trap '' {signals}; {script}"), "bash"])
+        .args(tracer)
+        .env("RCUTRACE_LIBDIR", &place.libraries)
+        .output()
+        .expect("run");
+    assert_eq!(output.status.code(), Some(3));
+    let mask = text(&output.stdout).trim().rsplit('\t').next().map(str::to_owned);
+    mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).expect("a mask")
+}
+
+const TRACED: [&str; 3] = [RCUTRACE, "heap", "--"];
+
 #[test]
 fn ignored_signals_stay_ignored_and_the_status_is_known_nevertheless() {
     let place = Place::new();
-    let ignored = |tracer: &[&str]| {
-        let script = "trap '' HUP CHLD; exec \"$@\" sh -c 'grep SigIgn /proc/self/status; exit 3'";
-        let output = Command::new("bash")
-            .args(["-c", script, "bash"])
-            .args(tracer)
-            .env("RCUTRACE_LIBDIR", &place.libraries)
-            .output()
-            .expect("run");
-        assert_eq!(output.status.code(), Some(3));
-        let mask = text(&output.stdout).trim().rsplit('\t').next().map(str::to_owned);
-        mask.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).expect("a mask")
-    };
     let (hangup, interrupt, terminate) = (1, 1 << 1, 1 << 14);
-    let plain = ignored(&[]);
-    let traced = ignored(&[env!("CARGO_BIN_EXE_rcutrace"), "heap", "--"]);
+    let plain = ignored(&place, "HUP CHLD", &[]);
+    let traced = ignored(&place, "HUP CHLD", &TRACED);
     assert_ne!(traced & hangup, 0, "{traced:x}");
     // Whoever runs this test may ignore them, too.
     let others = interrupt | terminate;
     assert_eq!(traced & others, plain & others, "{traced:x}, plain {plain:x}");
+}
+
+#[test]
+fn a_pipes_signal_is_ignored_by_the_command_only_where_it_was_before() {
+    let place = Place::new();
+    let pipe = 1 << 12;
+    for signals in ["PIPE USR2", "USR2"] {
+        let plain = ignored(&place, signals, &[]);
+        let traced = ignored(&place, signals, &TRACED);
+        assert_eq!(traced & pipe, plain & pipe, "{signals}: {traced:x}, plain {plain:x}");
+    }
+    assert_ne!(ignored(&place, "PIPE", &TRACED) & pipe, 0);
 }
 
 /// Serves this test's process's control socket; tells each request.
@@ -260,6 +292,31 @@ fn a_process_is_recorded_for_a_while_and_reported() {
     assert_eq!(told(&requests), "detach\theap,locks");
     assert!(text(&output.stderr).contains("4,321"), "{output:?}");
     assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn a_recording_stays_although_the_process_cannot_be_told_to_stop() {
+    let place = Place::new();
+    let pid = std::process::id().to_string();
+    let socket = place.path("rcutrace").join(&pid);
+    let _requests = serve(&place, move |line| {
+        let file = line.strip_prefix("attach\theap\t").expect("no other request arrives");
+        let mut writer = Writer::new();
+        writer.process(77, 0xabc, 0, "attach", "/bin/cmd", 2_000_000);
+        writer.record(MALLOC, 3_000_000, &[0x1000, 4321, 0x51]);
+        fill(Path::new(file), &writer);
+        std::fs::remove_file(&socket).expect("removed");
+        "ok\n".to_owned()
+    });
+    let file = place.path("x.trace");
+    let file = file.to_str().expect("text");
+    let output = place.run(&["heap", "-p", &pid, "--duration", "0.05", "-o", file]);
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("see rcutrace report"), "{said}");
+    assert!(said.contains(&format!("\nrcutrace: process {pid} was not started")), "{said}");
+    let report = place.run(&["report", file]);
+    assert!(text(&report.stdout).contains("4,321"), "{report:?}");
 }
 
 #[test]
@@ -375,6 +432,30 @@ fn what_cannot_be_attached_to_is_told_in_one_line() {
 }
 
 #[test]
+fn an_old_trace_stays_where_nothing_can_be_recorded() {
+    let place = Place::new();
+    let file = place.path("keep.trace");
+    let name = file.to_str().expect("text");
+    std::fs::write(&file, "old").expect("written");
+    let fails = |mut command: Command| {
+        let output = command.output().expect("run");
+        assert!(!output.status.success());
+        assert_eq!(std::fs::read(&file).expect("there"), b"old", "{output:?}");
+        assert_eq!(place.names(), ["keep.trace"]);
+    };
+    fails(place.command(&["heap", "-p", "4194305", "-o", name]));
+    fails(place.command(&["heap", "-o", name, "--", "./no-such-command"]));
+    fails(place.command(&["attach", "4194305", "heap", "-o", name]));
+    // Not even the header has room.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+    let arguments = ["-c", script, "bash", RCUTRACE, "heap", "-o", name, "--", "true"];
+    fails(place.command_of("bash", &arguments));
+    assert!(place.run(&["heap", "-o", name, "--", "true"]).status.success());
+    Header::parse(&std::fs::read(&file).expect("there")).expect("a new one");
+    assert_eq!(place.names(), ["keep.trace"]);
+}
+
+#[test]
 fn a_reader_that_has_enough_is_no_error() {
     let place = Place::new();
     let mut writer = Writer::new();
@@ -408,4 +489,49 @@ fn exports_go_beside_the_trace_and_manual_pages_where_they_are_wanted() {
     assert!(place.run(&["man", pages.to_str().expect("text")]).status.success());
     let page = std::fs::read_to_string(pages.join("rcutrace-heap.1")).expect("a page");
     assert!(page.contains("call\\-graph"), "{page}");
+}
+
+#[test]
+fn an_export_overwrites_neither_the_trace_nor_for_nothing_what_is_there() {
+    let place = Place::new();
+    let mut writer = Writer::new();
+    writer.process(77, 0xabc, 0, "start", "/bin/cmd", 2_000_000);
+    let trace = writer.save(place.directory.path());
+    let path = trace.to_str().expect("text");
+    let (output, link) = (place.path("output"), place.path("link"));
+    std::fs::write(&output, "old").expect("written");
+    std::os::unix::fs::symlink(&trace, &link).expect("linked");
+    let export = |how: &str, to: &Path| {
+        let output = place.run(&["export", path, how, "-o", to.to_str().expect("text")]);
+        (output.status.code(), text(&output.stderr))
+    };
+    for name in [&trace, &link] {
+        let message = format!("rcutrace: {}: is the trace itself\n", name.display());
+        assert_eq!(export("--chrome", name), (Some(1), message));
+    }
+    assert_eq!(std::fs::read(&trace).expect("there"), writer.bytes);
+    let (status, said) = export("--flame", &output);
+    assert!(status == Some(1) && said.contains("nothing to draw"), "{said}");
+    assert_eq!(std::fs::read(&output).expect("there"), b"old");
+    assert_eq!(export("--chrome", &output).0, Some(0));
+    assert!(std::fs::read(&output).expect("there").starts_with(b"{"));
+}
+
+#[test]
+fn an_export_goes_to_pipes_too() {
+    let place = Place::new();
+    let mut writer = Writer::new();
+    writer.process(77, 0xabc, 0, "start", "/bin/cmd", 2_000_000);
+    let path = writer.save(place.directory.path());
+    let path = path.to_str().expect("text");
+    let to = |output| place.command(&["export", path, "--chrome", "-o", output]);
+    let standard = text(&to("-").output().expect("run").stdout);
+    assert!(standard.starts_with('{'), "{standard}");
+    assert_eq!(text(&to("/dev/stdout").output().expect("run").stdout), standard);
+    let pipe = place.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("run").success());
+    let mut child = to(pipe.to_str().expect("text")).spawn().expect("run");
+    let read = Command::new("timeout").args(["60", "cat"]).arg(&pipe).output().expect("run");
+    assert_eq!(text(&read.stdout), standard);
+    assert!(child.wait().expect("ended").success());
 }

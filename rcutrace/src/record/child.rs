@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use rustix::process::{kill_process, Pid, Signal};
-use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
+};
 use signal_hook::iterator::Signals;
 
 use super::Settings;
@@ -19,6 +21,24 @@ use crate::error::Result;
 /// SIGINT and SIGQUIT come from the terminal and reach the command as well; the others are sent to
 /// us alone and meant for it.
 const TAKEN: [i32; 7] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM];
+
+/// Rust's runtime has us ignore SIGPIPE, whatever was inherited, before main.
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[link_section = ".init_array"]
+static BEFORE_THE_RUNTIME: extern "C" fn() = {
+    extern "C" fn note() {
+        // SAFETY: an action of ours, which all zeros are valid for, is filled in and nothing changed.
+        let ignored = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(SIGPIPE, std::ptr::null(), &mut action) == 0
+                && action.sa_sigaction == libc::SIG_IGN
+        };
+        PIPE_IGNORED.store(ignored, Ordering::Relaxed);
+    }
+    note
+};
 
 /// How it ended, as an exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,8 +87,8 @@ impl Environment<'_> {
     }
 }
 
-/// Runs it to its end.
-pub fn run(words: &[OsString], environment: &Environment<'_>) -> Result<End> {
+/// Runs it to its end; tells when it has begun.
+pub fn run(words: &[OsString], environment: &Environment<'_>, begun: impl FnOnce()) -> Result<End> {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     environment.set(&mut command);
@@ -77,12 +97,18 @@ pub fn run(words: &[OsString], environment: &Environment<'_>) -> Result<End> {
     // What is ignored, as by nohup, stays so, in the command too. Handlers do not outlive its exec.
     let mut signals = Signals::new(TAKEN.iter().filter(|&&signal| !is_ignored(signal)))?;
     if is_ignored(SIGCHLD) {
-        wait_although_ignored(&mut command)?;
+        // There would be no status to wait for.
+        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+        ignore(SIGCHLD, &mut command);
+    }
+    if PIPE_IGNORED.load(Ordering::Relaxed) {
+        ignore(SIGPIPE, &mut command);
     }
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ok(not_started(&words[0], &error)),
     };
+    begun();
     let ended = Arc::new(AtomicBool::new(false));
     let pid = Pid::from_child(&child);
     std::thread::spawn({
@@ -121,17 +147,16 @@ fn ignored_signals() -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Where SIGCHLD is ignored there is no status to wait for. The command has it ignored as before.
-fn wait_although_ignored(command: &mut Command) -> io::Result<()> {
-    signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
-    let ignore = || {
+/// For the command, where we have a handler, or std would restore the default action.
+fn ignore(signal: i32, command: &mut Command) {
+    let ignore = move || {
         // SAFETY: signal is async-signal-safe, and SIG_IGN a valid disposition.
-        unsafe { libc::signal(SIGCHLD, libc::SIG_IGN) };
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes one system call and touches no memory.
+    // SAFETY: between fork and exec, behind what std does there, the closure makes one system call
+    // and touches no memory but its own.
     unsafe { command.pre_exec(ignore) };
-    Ok(())
 }
 
 /// As shells have it.

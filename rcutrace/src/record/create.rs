@@ -59,6 +59,8 @@ pub struct NewFile {
     header: Header,
     buffer: Option<u64>,
     temporary: bool,
+    /// Where the file that had the name before is, if one had it, until recording begins.
+    before: PathBuf,
 }
 
 impl NewFile {
@@ -72,18 +74,22 @@ impl NewFile {
     }
 
     fn create_at(path: &Path, temporary: bool, room: Room, command: &str) -> Result<Self> {
-        // Not truncated: a process that still writes into the old one would be killed.
-        match std::fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_file() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(Error::new("exists, and is not a regular file")),
-            Err(_) => {}
-        }
+        let before = put_aside(path)?;
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        let path = path.canonicalize()?;
-        let header = room.header(command);
-        file.write_all_at(&header.to_bytes(), 0)?;
-        Ok(NewFile { file, path, header, buffer: room.shared, temporary })
+        let opened = options.read(true).write(true).create_new(true).mode(0o600).open(path);
+        let file = opened.inspect_err(|_| drop(std::fs::rename(&before, path)))?;
+        let (path, header) = (path.to_owned(), room.header(command));
+        let mut new = NewFile { file, path, header, buffer: room.shared, temporary, before };
+        if let Err(error) = new.write_header() {
+            new.discard();
+            return Err(error);
+        }
+        Ok(new)
+    }
+
+    fn write_header(&mut self) -> Result<()> {
+        self.path = self.path.canonicalize()?;
+        Ok(self.file.write_all_at(&self.header.to_bytes(), 0)?)
     }
 
     /// Absolute.
@@ -119,10 +125,29 @@ impl NewFile {
         }
     }
 
-    /// Nothing was recorded.
-    pub fn discard(self) {
-        let _ = std::fs::remove_file(&self.path);
+    /// Recording has begun: what had the name before goes.
+    pub fn keep(&self) {
+        let _ = std::fs::remove_file(&self.before);
     }
+
+    /// Nothing was recorded: what had the name before has it again.
+    pub fn discard(self) {
+        if std::fs::rename(&self.before, &self.path).is_err() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Neither removed, as recording may fail to begin, nor truncated: a process that still writes into it would be killed.
+fn put_aside(path: &Path) -> Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".old-{:x}", clock::now(Clock::Monotonic).realtime_ns));
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => std::fs::rename(path, &aside)?,
+        Ok(_) => return Err(Error::new("exists, and is not a regular file")),
+        Err(_) => {}
+    }
+    Ok(aside.into())
 }
 
 /// In the directory that has the most room: /tmp may be small and in memory.

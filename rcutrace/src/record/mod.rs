@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::report;
 use crate::trace::Trace;
 use drain::Drainer;
+use process::Attached;
 
 pub use create::{NewFile, Room};
 pub use libraries::TRACERS;
@@ -60,7 +61,7 @@ pub fn run(settings: &Settings, command: &[OsString]) -> Result<i32> {
     let drainer = file.as_ref().and_then(drain);
     let recorded = drainer.as_ref().map(Drainer::path).or(file.as_ref().map(NewFile::path));
     let environment = child::Environment { settings, preload: &preload, file: recorded };
-    let end = child::run(command, &environment);
+    let end = child::run(command, &environment, || file.iter().for_each(NewFile::keep));
     drainer.map_or(Ok(()), Drainer::finish)?;
     if let (Some(file), Ok(child::End::Exited(_))) = (&file, &end) {
         // The command's exit status is ours, whatever happens to the report.
@@ -99,14 +100,22 @@ pub fn attach(settings: &Settings, pid: u32, duration: Option<Duration>) -> Resu
     let file = NewFile::create(settings.output.as_deref(), with_buffer(settings), &name)?;
     let drainer = drain(&file);
     let path = drainer.as_ref().map_or(file.path(), Drainer::path);
-    let recorded =
-        process::record(pid, &settings.tracers.join(","), path, settings.stack, duration);
+    let tracers = settings.tracers.join(",");
+    let recorded = Attached::new(pid, &tracers, path, settings.stack).map(|attached| {
+        file.keep();
+        attached.watch(duration)
+    });
     drainer.map_or(Ok(()), Drainer::finish)?;
-    if let Err(error) = recorded {
-        file.discard();
-        return Err(error);
-    }
-    finish(&file, settings)?;
+    let detached = match recorded {
+        Ok(detached) => detached,
+        Err(error) => {
+            file.discard();
+            return Err(error);
+        }
+    };
+    // What was recorded stays, and is told of, though the process could not be told to stop.
+    let finished = finish(&file, settings);
+    detached.and(finished)?;
     Ok(0)
 }
 
