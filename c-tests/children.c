@@ -309,6 +309,7 @@ static void a_second_threads_section_that_ends_while_the_first_starts_over_is_in
 }
 
 static atomic_bool lingers, is_between;
+static void (*barrier_in_a_fork)(void);
 
 static void linger(void)
 {
@@ -316,6 +317,8 @@ static void linger(void)
         is_between = true;
         sleep_ms(30);
     }
+    if (barrier_in_a_fork)
+        barrier_in_a_fork();
 }
 
 /* Registered before the library's, and so called behind it. */
@@ -516,6 +519,37 @@ static void nor_for_one_of_the_first_that_waits_for_those_of_the_second(void)
     fork_beside(wait_for_callbacks_of_the_second_flavour, call_rcu, rcu_barrier);
 }
 
+/* Behind the library's, which holds what those callbacks wait for. */
+static void wait_in_a_fork(void (*callback)(struct rcu_head *),
+                           void (*queue)(struct rcu_head *, void (*)(struct rcu_head *)), void (*barrier)(void))
+{
+    static struct rcu_head head;
+
+    alarm(10);
+    CHECK(rcu_notrace_start_worker() == 0);
+    rcu_barrier();
+    rcu_barrier_tasks_trace();
+    for (int i = 0; i < 10; i++) {
+        pid_t child;
+
+        is_done = false;
+        barrier_in_a_fork = barrier;
+        queue(&head, callback);
+        child = fork();
+        if (!child)
+            _exit(PASS);
+        expect_child(child);
+        CHECK(is_done);
+    }
+}
+
+static void a_callback_that_an_older_fork_handler_waits_for_may_wait_for_the_other_flavours(void)
+{
+    wait_in_a_fork(wait_for_callbacks_of_the_first_flavour, call_rcu_tasks_trace, rcu_barrier_tasks_trace);
+    wait_in_a_fork(wait_for_callbacks_of_the_second_flavour, call_rcu, rcu_barrier);
+    wait_in_a_fork(switch_a_probe, call_rcu, rcu_barrier);
+}
+
 /* ---- a barrier that runs the callback that forks ----------------------------------------------- */
 
 enum { QUEUERS = 8, EACH = 300000 };
@@ -589,6 +623,7 @@ int main(int argc, char **argv)
         SCENARIO(a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes),
         SCENARIO(nor_for_one_of_the_second_flavour_that_waits_for_those_of_the_first),
         SCENARIO(nor_for_one_of_the_first_that_waits_for_those_of_the_second),
+        SCENARIO(a_callback_that_an_older_fork_handler_waits_for_may_wait_for_the_other_flavours),
         SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
              "no thread to run callbacks; rcu_barrier() runs them"),
     };

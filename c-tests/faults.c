@@ -578,6 +578,7 @@ static void *hold_a_section_for_long(void *ms)
 /* ---- a clock that is refused, or stands still ---------------------------------------------------------------- */
 
 static atomic_bool clock_refused, clock_stands_still;
+static struct timespec stands_at;
 static atomic_ulong clock_refusals;
 
 /* The library's comes here too. */
@@ -588,10 +589,8 @@ int clock_gettime(clockid_t clock, struct timespec *now)
         errno = EPERM;
         return -1;
     }
-    if (clock_stands_still) {
-        static const struct timespec then = {1000, 0};
-
-        *now = then;
+    if (clock_stands_still && clock == CLOCK_MONOTONIC) {
+        *now = stands_at;
         return 0;
     }
     return (int)syscall(SYS_clock_gettime, clock, now);
@@ -599,7 +598,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 
 /* As libfaketime's does by default, from the program's beginning or later. Nobody may wait for it: a deaf thread is
  * rescued, and a section that lasts is reported. */
-static void beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported(void)
+static void stand_still(struct timespec at)
 {
     enum { LAST_MS = 500 };
 
@@ -609,6 +608,7 @@ static void beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported(v
     start(be_deaf, NULL);
     while (!ready)
         usleep(500);
+    stands_at = at;
     clock_stands_still = true;
     for (int i = 0; i < 5; i++)
         synchronize_rcu();
@@ -622,6 +622,29 @@ static void beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported(v
     printf("    %llu IPIs, %llu stalls\n", (unsigned long long)stats().ipis, (unsigned long long)stats().stalls);
     CHECK(stats().stalls > 0);
     stop = true;
+}
+
+static void beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported(void)
+{
+    stand_still((struct timespec){1000, 0});
+}
+
+/* Half a millisecond later than it was seen last. */
+static void and_where_it_stops_while_one_looks_at_it(void)
+{
+    struct timespec at;
+
+    synchronize_rcu();
+    CHECK(syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &at) == 0);
+    stands_at = at;
+    clock_stands_still = true;
+    synchronize_rcu();
+    at.tv_nsec += 500000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_nsec -= 1000000000;
+        at.tv_sec++;
+    }
+    stand_still(at);
 }
 
 static void without_a_clock_grace_periods_end(void)
@@ -1309,6 +1332,7 @@ int main(int argc, char **argv)
         SCENARIO(a_stall_is_reported_without_calls_where_memory_is_not_read),
         {"beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported",
          beside_a_clock_that_stands_still_waits_end_and_stalls_are_reported, 0, "grace period"},
+        {"and_where_it_stops_while_one_looks_at_it", and_where_it_stops_while_one_looks_at_it, 0, "grace period"},
         SCENARIO(without_a_clock_grace_periods_end),
         SCENARIO(a_clock_that_goes_in_the_middle_of_a_wait_makes_it_no_longer),
         SCENARIO(without_a_clock_who_does_not_hear_is_rescued_as_soon),

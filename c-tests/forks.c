@@ -8,6 +8,7 @@
 #include "steps.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <sys/mman.h>
 
 #if !defined(__x86_64__)
@@ -211,15 +212,26 @@ static unsigned long choose_places(unsigned long *places)
 }
 
 /* All of them, a child each; where seconds are short, as many as there is time for. */
+static uint64_t time_for_places(void)
+{
+    const uint64_t seconds = getenv("SCENARIO_SECONDS") ? 15 : 3;
+
+    return now_ns() + seconds * 1000000000ull;
+}
+
+static void share(void)
+{
+    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(shared != MAP_FAILED);
+}
+
 static void go_through(const struct forking *f)
 {
     static unsigned long places[MOST_STEPS];
-    const uint64_t seconds = getenv("SCENARIO_SECONDS") ? 15 : 3;
-    uint64_t end = now_ns() + seconds * 1000000000ull;
+    uint64_t end = time_for_places();
     unsigned long round, count;
 
-    shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(shared != MAP_FAILED);
+    share();
     catch_traps(SA_NODEFER);
     f->before();
     at_each = note_instruction;
@@ -393,6 +405,106 @@ static void a_fork_in_a_handler_above_fork_has_children_that_go_on(void)
     }
 }
 
+/* ---- and at each step of one ------------------------------------------------------------------------ */
+
+static pid_t steps_in;
+static uintptr_t libc_from, libc_to;
+
+static int find_libc(struct dl_phdr_info *object, size_t size, void *function)
+{
+    (void)size;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+        uintptr_t begin = object->dlpi_addr + part->p_vaddr, end = begin + part->p_memsz;
+
+        if (part->p_type == PT_LOAD && begin <= (uintptr_t)function && (uintptr_t)function < end) {
+            libc_from = begin;
+            libc_to = end;
+        }
+    }
+    return 0;
+}
+
+/* Not in libc's code, which has locks of its own there: a little later. Nor in the fork's child, where those may still be
+ * its parent's. */
+static void raise_in_the_parent(void)
+{
+    if (getpid() != steps_in)
+        return;
+    if (trapped_at >= libc_from && trapped_at < libc_to)
+        target++;
+    else
+        raise(SIGUSR1);
+}
+
+/* The process, or its handler's child, which goes on in the fork that was interrupted. */
+static int fork_in_steps(unsigned long at)
+{
+    int status = 0, nested_status = 0, later;
+    pid_t child;
+
+    alarm(20);
+    nested = -1;
+    signal(SIGUSR1, fork_in_a_handler);
+    listed();
+    CHECK(rcu_notrace_start_worker() == 0);
+    catch_traps(0);
+    step = 0;
+    target = at;
+    at_target = raise_in_the_parent;
+    steps_in = getpid();
+    STEPS_ON();
+    child = fork();
+    STEPS_OFF();
+    if (!child)
+        _exit(0);
+    shared->steps = step;
+    /* The handler's child may have come when there was one already. */
+    CHECK(child > 0 && (waitpid(child, &status, 0) == child || (!nested && errno == ECHILD)));
+    call_rcu(&head, call_slowly);
+    rcu_barrier();
+    rcu_barrier_tasks_trace();
+    later = second_thread_in_a_child();
+    if (nested > 0) {
+        shared->acted++;
+        CHECK(waitpid(nested, &nested_status, 0) == nested);
+    }
+    return status || later || nested_status;
+}
+
+static void a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on(void)
+{
+    static unsigned long places[MOST_STEPS];
+    uint64_t end = time_for_places();
+    unsigned long round, count = 1;
+
+    share();
+    dl_iterate_phdr(find_libc, dlsym(RTLD_NEXT, "fork"));
+    CHECK(libc_to);
+    at_each = note_instruction;
+    places[0] = ~0ul >> 1;
+    for (round = 0; round < count && (round < 20 || now_ns() < end); round++) {
+        unsigned long at = places[place_of(round, count)];
+        pid_t child;
+        int status;
+
+        fflush(stdout);
+        child = fork();
+        if (!child)
+            _exit(fork_in_steps(at));
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        if (!WIFEXITED(status) || WEXITSTATUS(status))
+            fail("a process ends with status %#x (place %lu)", (unsigned)status, at);
+        if (at_each) {
+            at_each = NULL;
+            count = choose_places(places);
+            CHECK(count > 300);
+        }
+    }
+    printf("    %lu of %lu places, acted upon %lu\n", round, count, (unsigned long)shared->acted);
+    CHECK(round >= 20 && shared->acted > round / 2);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -402,6 +514,7 @@ int main(int argc, char **argv)
         SCENARIO(a_handlers_section_at_each_step_of_a_child_in_a_counted_section),
         SCENARIO(a_handlers_callback_at_each_step_of_a_child),
         SCENARIO(a_fork_in_a_handler_above_fork_has_children_that_go_on),
+        SCENARIO(a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on),
     };
 
     return RUN_SCENARIOS("forks", list, argc, argv);

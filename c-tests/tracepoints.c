@@ -318,7 +318,26 @@ static void a_probe_that_is_removed_twice_is_refused(void)
     CHECK(unregister_trace_event(note_too, NULL) == -ENOENT);
 }
 
-static int answer_in_a_probe;
+static int answer_in_a_probe = 1;
+
+static void add_another(void *data, int id, const char *text)
+{
+    (void)id, (void)text;
+    answer_in_a_probe = register_trace_event(note, data);
+}
+
+/* Another thread may have the lock, and wait for this section: in a regfunc. */
+static void in_a_probe_and_in_a_section_registering_is_refused(void)
+{
+    CHECK(!register_trace_event(add_another, called));
+    trace_event(1, "e");
+    CHECK(answer_in_a_probe == -EDEADLK);
+    rcu_read_lock_trace();
+    CHECK(register_trace_event(note, called) == -EDEADLK);
+    rcu_read_unlock_trace();
+    CHECK(!unregister_trace_event(add_another, called));
+    CHECK(!register_trace_event(note, called) && !unregister_trace_event(note, called));
+}
 
 /* Once, it means. */
 static void remove_itself(void *data, int id, const char *text)
@@ -327,17 +346,50 @@ static void remove_itself(void *data, int id, const char *text)
     answer_in_a_probe = unregister_trace_event(remove_itself, data);
 }
 
-/* Another thread may have the lock, and wait for this section: in a regfunc. */
-static void in_a_probe_and_in_a_section_registering_is_refused(void)
+static void a_probe_may_remove_itself(void)
 {
-    CHECK(!register_trace_event(remove_itself, NULL));
+    CHECK(!register_trace_event(remove_itself, called));
     trace_event(1, "e");
-    CHECK(answer_in_a_probe == -EDEADLK);
-    rcu_read_lock_trace();
-    CHECK(register_trace_event(note, called) == -EDEADLK);
-    rcu_read_unlock_trace();
-    CHECK(!unregister_trace_event(remove_itself, NULL));
-    CHECK(!register_trace_event(note, called) && !unregister_trace_event(note, called));
+    CHECK(answer_in_a_probe == 0 && !trace_event_enabled());
+}
+
+static atomic_bool has_the_lock;
+
+static int wait_in_regfunc(void)
+{
+    has_the_lock = true;
+    synchronize_rcu();
+    return 0;
+}
+
+DECLARE_TRACE_NOARGS(that_waits);
+DEFINE_TRACE_FN(that_waits, wait_in_regfunc, NULL, void, );
+
+static void nothing_in_a_probe(void *data)
+{
+    (void)data;
+}
+
+static void *register_and_wait(void *unused)
+{
+    CHECK(!register_trace_that_waits(nothing_in_a_probe, NULL));
+    return unused;
+}
+
+static void where_somebody_has_the_lock_it_is_told_that_it_cannot(void)
+{
+    pthread_t thread;
+
+    alarm(10);
+    CHECK(!register_trace_event(note, called));
+    rcu_read_lock_notrace();
+    thread = start(register_and_wait, NULL);
+    while (!has_the_lock)
+        sleep_ms(1);
+    CHECK(unregister_trace_event(note, called) == -EDEADLK);
+    rcu_read_unlock_notrace();
+    pthread_join(thread, NULL);
+    CHECK(!unregister_trace_event(note, called));
 }
 
 static int evaluated;
@@ -1378,6 +1430,9 @@ int main(int argc, char **argv)
         SAYS(a_probe_that_is_removed_twice_is_refused,
              "tracepoint event: the probe is not registered"),
         SAYS(in_a_probe_and_in_a_section_registering_is_refused,
+             "register_trace_event() inside a read-side critical section, or in a probe"),
+        SCENARIO(a_probe_may_remove_itself),
+        SAYS(where_somebody_has_the_lock_it_is_told_that_it_cannot,
              "unregister_trace_event() inside a read-side critical section, or in a probe"),
         SCENARIO(conditions_no_arguments_and_names_of_parameters),
         SCENARIO(a_probe_that_blocks_holds_up_its_own_kind_alone),

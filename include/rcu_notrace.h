@@ -63,7 +63,7 @@
 #include <stddef.h>
 
 /* There synchronize_rcu(), call_rcu() and others are macros: liburcu's, which wait for none of these sections. */
-#ifdef URCU_API_MAP
+#if defined(URCU_API_MAP) && defined(synchronize_rcu)
 #error "<rcu_notrace.h> behind a flavour header of liburcu (<urcu.h>), which renames synchronize_rcu() and others"
 #endif
 
@@ -515,8 +515,8 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *
  * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
  * until it is called; one that is queued again before ends the process with a message, when the worker comes to it.
- * A worker thread of ordinary priority, which blocks all signals but the IPI and those of faults that have a
- * handler, calls one after the other; those that one thread queued, in that order. They may open
+ * A worker thread of ordinary priority, which blocks all signals but the IPI, SIGSYS and, while it calls, those of
+ * faults, calls one after the other; those that one thread queued, in that order. They may open
  * sections, call call_rcu(), synchronize_rcu() and fork(), and should not take long. One that ends its
  * thread, by pthread_exit() or cancellation, ends the process with a message.
  *
@@ -541,7 +541,7 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * parent's worker was just sorting, and calls none before it has waited, or called rcu_register_thread();
  * which it does before it starts threads. Heads must not lie on a thread's stack if another thread forks a
  * child that uses RCU: there that stack is gone.
- * A child that was forked in a signal handler that interrupted call_rcu() or a wait for a grace period
+ * A child that was forked in a signal handler that interrupted call_rcu(), rcu_barrier() or a wait for a grace period
  * may only exec or _exit.
  *
  * Exit: see rcu_notrace_set_exit_policy().
@@ -584,7 +584,7 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  * is nothing but a check of the member's type. */
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
 /* What the block has in it does not matter. */
-__attribute__((access(none, 1)))
+__attribute__((__access__(__none__, 1)))
 #endif
 RCU_NOTRACE_INLINE int rcu_notrace_free_block(const volatile void *block, size_t offset, size_t unused)
 {

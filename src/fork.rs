@@ -14,7 +14,7 @@ use crate::callback::forks;
 use crate::flavour::{self, Flavour};
 use crate::reader::{busy, ipi as ipi_state, mark, Reader};
 use crate::sys;
-use crate::{bug, ipi, proc, stall, tracepoint};
+use crate::{bug, ipi, proc, stall, tracepoint, worker};
 
 const PAGE: usize = 4096;
 
@@ -198,6 +198,18 @@ fn is_outermost(forks: u8) -> bool {
     forks == 1 || broken!("fork-depth")
 }
 
+/// Takes or gives back a lock together with the note of whose it is. A handler in between that forks would leave its child
+/// a lock that nobody holds, or one that is given back twice.
+pub fn uninterrupted<R>(act: impl FnOnce() -> R) -> R {
+    if broken!("fork-handlers") {
+        return act();
+    }
+    let mask = sys::block_signals(worker::others());
+    let answer = act();
+    sys::set_signal_mask(mask);
+    answer
+}
+
 /// A fork is about to happen: the callbacks' lists shall be whole in the child.
 extern "C" fn prepare() {
     FORKING.fetch_add(1, SeqCst);
@@ -221,10 +233,16 @@ extern "C" fn prepare() {
 extern "C" fn parent() {
     count_down(&FORKING);
     if is_outermost(forks().load(Relaxed)) {
-        tracepoint::release();
-        forks::release();
+        release();
     }
     end_fork();
+}
+
+/// Gives back what this thread's fork holds. Also for who waits in a fork handler of somebody's, after ours: for a
+/// callback, say, that waits for one of these.
+pub fn release() {
+    tracepoint::release();
+    forks::release();
 }
 
 extern "C" fn announced() {

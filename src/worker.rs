@@ -157,19 +157,27 @@ pub fn others() -> u64 {
     OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)))
 }
 
-/// What it blocks now. Of the signals of faults it lets in those that have a handler: without one they end the process,
-/// blocked or not; and a program that blocks them in all its threads, to wait for one, must find it.
-fn blocked() -> u64 {
-    let has_no_handler = |signal: &i32| {
-        let mut now = sys::KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
-        let known = sys::rt_sigaction(*signal, None, Some(&mut now)).is_ok();
-        known && matches!(now.handler, libc::SIG_DFL | libc::SIG_IGN)
-    };
-    let of_faults = (1..32).filter(|signal| others() & 1 << (signal - 1) == 0);
-    let unhandled = of_faults.filter(|signal| !broken!("worker-lets-in") && has_no_handler(signal));
-    let set = unhandled.fold(others(), |set, signal| set | 1 << (signal - 1));
+/// What it blocks while it calls nothing of the program's: those of faults too, which a program may block in all its
+/// threads, to wait for one. But a sandbox may answer its calls by SIGSYS.
+fn all_others() -> u64 {
+    let faults =
+        if broken!("worker-lets-in") { 0 } else { !(others() | 1 << (libc::SIGSYS - 1)) & MOST };
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
-    set & !(1 << (ipi::signal_number() - 1))
+    (others() | faults) & !(1 << (ipi::signal_number() - 1))
+}
+
+/// The signals that are no real-time ones, of which the C library's own are let in.
+const MOST: u64 = (1 << 31) - 1;
+
+/// While it calls callbacks, faults are theirs, and handlers of the program's hear of them.
+pub fn calling<R>(is_worker: bool, call: impl FnOnce() -> R) -> R {
+    let faults = !others() & MOST;
+    let before = (is_worker && !broken!("worker-faults")).then(|| sys::unblock_signals(faults));
+    let answer = call();
+    if let Some(mask) = before {
+        sys::set_signal_mask(mask);
+    }
+    answer
 }
 
 fn create(flavour: &'static Flavour) -> bool {
@@ -216,8 +224,7 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // SAFETY: what `create` passed.
     let flavour = unsafe { &*flavour.cast::<Flavour>() };
     // Not what the thread that created it blocked of the rest: a sandbox may answer calls by a signal.
-    let mut mask = blocked();
-    sys::set_signal_mask(mask);
+    sys::set_signal_mask(all_others());
     sys::set_thread_name(flavour.names.worker);
     // Whatever the thread that created it has.
     sys::leave_real_time();
@@ -226,11 +233,6 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     let worker = &flavour.callbacks.worker;
     let mut naps = 0;
     loop {
-        let now = if broken!("worker-handled") { mask } else { blocked() };
-        if now != mask {
-            mask = now;
-            sys::set_signal_mask(mask);
-        }
         naps = if flavour.advance() { 0 } else { naps + 1 };
         if naps > NAPS {
             worker.rest(flavour, rest::SLEEPS);

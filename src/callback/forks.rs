@@ -72,7 +72,7 @@ impl Callbacks {
         let held = loop {
             // First the clock: whoever comes back to his processor late looks once more.
             let now = sys::monotonic_ns();
-            if self.lists.try_lock() {
+            if self.try_to_hold(flavour) {
                 break true;
             }
             let sorting = self.sorting.load(Relaxed);
@@ -86,17 +86,26 @@ impl Callbacks {
             sys::sleep_ns(20_000);
         };
         fork::count_down(&self.holders);
-        if held {
-            flavour.reader().role.fetch_or(role::FORKS, Relaxed);
-        }
         held
+    }
+
+    fn try_to_hold(&self, flavour: &Flavour) -> bool {
+        fork::uninterrupted(|| {
+            let held = self.lists.try_lock();
+            if held {
+                flavour.reader().role.fetch_or(role::FORKS, Relaxed);
+            }
+            held
+        })
     }
 
     /// Lets them have their lists again.
     pub fn release(&self, flavour: &Flavour) {
-        if flavour.reader().role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
-            self.lists.unlock();
-        }
+        fork::uninterrupted(|| {
+            if flavour.reader().role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
+                self.lists.unlock();
+            }
+        });
     }
 
     /// In a forked child. Its callbacks are its own: those that had not begun run here too, once.

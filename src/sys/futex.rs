@@ -9,7 +9,9 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{clock_ns, futex, futex_bitset, has_passed, monotonic_ns, sleep_ns, Answer};
+use super::{
+    clock_ns, futex, futex_bitset, has_passed, kernel_clock_ns, monotonic_ns, sleep_ns, Answer,
+};
 
 /// Whether the kernel, or a sandbox, has refused futex(2).
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -64,10 +66,15 @@ pub fn wake_all(word: &AtomicU32) -> bool {
 
 const FUTEX_LOCK_PI2: i32 = 13;
 
+/// A time of the kernel's clock, so much later than now, whatever libc's says.
+fn deadline(ns: u64) -> libc::timespec {
+    timespec(kernel_clock_ns().unwrap_or_else(monotonic_ns).wrapping_add(ns))
+}
+
 /// Locks a priority-inheriting futex, in at most `timeout_ns`: while the caller sleeps, the thread
 /// whose id the word holds has the caller's priority.
 pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
-    let limit = timespec(monotonic_ns().wrapping_add(timeout_ns));
+    let limit = deadline(timeout_ns);
     let mut answer = futex(word, FUTEX_LOCK_PI2, 0, &raw const limit);
     if answer == -(libc::ENOSYS as isize) {
         // Before Linux 5.14 only by the clock of the day.
@@ -279,7 +286,7 @@ impl Lock {
                 spins -= 1;
                 core::hint::spin_loop();
             } else {
-                let limit = timespec(monotonic_ns().wrapping_add(LONGEST_SLEEP_NS));
+                let limit = deadline(LONGEST_SLEEP_NS);
                 let bit = bit_of(ticket);
                 let answer = futex_bitset(
                     &self.serving,

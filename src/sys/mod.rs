@@ -139,9 +139,9 @@ pub fn block_signals(mask: u64) -> u64 {
     change_mask(libc::SIG_BLOCK, mask)
 }
 
-/// Unblocks one signal in this thread.
-pub fn unblock_signal(signal: i32) {
-    change_mask(libc::SIG_UNBLOCK, bit(signal));
+/// Unblocks these signals in this thread; the mask that it had.
+pub fn unblock_signals(mask: u64) -> u64 {
+    change_mask(libc::SIG_UNBLOCK, mask)
 }
 
 /// Blocks these signals in this thread and no others; answers those that were.
@@ -294,7 +294,7 @@ pub fn abort() -> ! {
     let tid = gettid();
     let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     let _ = rt_sigaction(libc::SIGABRT, Some(&default), None);
-    unblock_signal(libc::SIGABRT);
+    unblock_signals(bit(libc::SIGABRT));
     loop {
         let _ = tgkill(pid, tid, libc::SIGABRT);
         // SAFETY: ends the process; no memory.
@@ -402,11 +402,11 @@ const STEP_NS: u64 = 1_000_000;
 /// Where the clock is refused, a look at it is taken for so long: nobody may wait for a time that does not come.
 const LOOK_NS: u64 = 1000;
 
-/// How many looks in a row saw [`LAST`] itself, about.
+/// How many looks in a row were within a step, about.
 static STILL: AtomicU32 = AtomicU32::new(0);
 
-/// So many, and the clock stands still: somebody has put one of his own in the place of libc's (libfaketime). No harm is
-/// done if it is a coarse one.
+/// After so many that saw [`LAST`] itself the clock stands still: somebody has put one of his own in the place of libc's
+/// (libfaketime). No harm is done if it is a coarse one.
 const MOST_STILL: u32 = 100;
 
 /// What is added to the kernel's clock, which is asked then in the place of libc's; 0: it is not.
@@ -442,13 +442,25 @@ pub fn monotonic_ns() -> u64 {
         let _ = LAST.compare_exchange(last, now, Relaxed, Relaxed);
         return now;
     }
-    if now <= last && STILL.fetch_add(1, Relaxed) >= MOST_STILL && !broken!("clock-still") {
-        if let Some(now) = kernel_clock_ns() {
-            // Never 0; and once, or time might go back.
-            let _ = AHEAD.compare_exchange(0, last.wrapping_sub(now) | 1, Relaxed, Relaxed);
+    if now <= last + STEP_NS {
+        let still = STILL.load(Relaxed) + 1;
+        STILL.store(still % MOST_STILL, Relaxed);
+        if still == MOST_STILL {
+            look_whether_it_goes(last, now);
         }
     }
     now.max(last)
+}
+
+/// After many looks within one step: if it goes, the next ones tell.
+#[cold]
+fn look_whether_it_goes(last: u64, now: u64) {
+    if now > last {
+        LAST.fetch_max(now, Relaxed);
+    } else if let (Some(now), false) = (kernel_clock_ns(), broken!("clock-still")) {
+        // Never 0; and once, or time might go back.
+        let _ = AHEAD.compare_exchange(0, last.wrapping_sub(now) | 1, Relaxed, Relaxed);
+    }
 }
 
 /// The caller slept so long.
@@ -459,7 +471,6 @@ fn has_passed(ns: u64) {
 }
 
 /// The same by a system call.
-#[cold]
 fn kernel_clock_ns() -> Option<u64> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let (clock, to) = (libc::CLOCK_MONOTONIC as usize, &raw mut now as usize);

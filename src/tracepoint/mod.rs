@@ -122,6 +122,27 @@ impl Held {
         }
         LOCK.lock();
         HOLDER.store(this_thread(), Relaxed);
+        Held::here()
+    }
+
+    /// For who may be waited for by whoever has it: nothing, if it is not to be had soon.
+    fn in_section() -> Option<Self> {
+        start::ensure();
+        release();
+        let start = sys::monotonic_ns();
+        while !try_lock(this_thread()) {
+            if HOLDER.load(Relaxed) == this_thread()
+                || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
+            {
+                return None;
+            }
+            sys::sleep_ns(20_000);
+        }
+        Some(Held::here())
+    }
+
+    /// The lock is this thread's.
+    fn here() -> Self {
         let held = Held(true);
         if TORN.swap(false, Relaxed) && !broken!("probe-mend") {
             mend(&held);
@@ -137,6 +158,11 @@ impl Held {
             Held::new()
         }
     }
+}
+
+/// Whether the caller is in a section of any flavour: in a probe, say.
+fn is_in_section() -> bool {
+    flavour::ALL.iter().any(|flavour| flavour.reader().state(flavour).in_section())
 }
 
 /// Completes what a thread was at that this child of a fork does not have: sites that are not on their
@@ -200,8 +226,8 @@ impl Tracepoint {
 
     /// Registers a probe: 0 or a negated errno.
     fn register(&self, probe: Probe) -> c_int {
-        if self.is_in_section(b"register_trace_") {
-            return -libc::EDEADLK;
+        if is_in_section() && !broken!("register-section") {
+            return self.refuse_section(b"register_trace_");
         }
         let answer = self.register_under(&Held::new(), probe);
         // Not under the lock: it may create a thread, which may want the loader's.
@@ -240,10 +266,14 @@ impl Tracepoint {
 
     /// Unregisters it: 0 or a negated errno.
     fn unregister(&self, func: usize, data: *mut c_void) -> c_int {
-        if self.is_in_section(b"unregister_trace_") {
-            return -libc::EDEADLK;
-        }
-        let answer = self.unregister_under(&Held::new(), func, data);
+        let held = if is_in_section() && !broken!("unregister-section") {
+            Held::in_section()
+        } else {
+            Some(Held::new())
+        };
+        let Some(held) = held else { return self.refuse_section(b"unregister_trace_") };
+        let answer = self.unregister_under(&held, func, data);
+        drop(held);
         callback::at_safe_point();
         answer
     }
@@ -263,19 +293,14 @@ impl Tracepoint {
         0
     }
 
-    /// Whether the caller is in a section (in a probe, say), which whoever has the lock may be waiting for: in another
-    /// tracepoint's `regfunc`. Then it is told.
-    fn is_in_section(&self, function: &[u8]) -> bool {
-        let in_section = |flavour: &&Flavour| flavour.reader().state(flavour).in_section();
-        let refused = flavour::ALL.iter().any(in_section) && !broken!("register-section");
-        if refused {
-            bug::warn(&[
-                function,
-                self.name(),
-                b"() inside a read-side critical section, or in a probe",
-            ]);
-        }
-        refused
+    /// Who has the lock may be waiting for the caller's section: in another tracepoint's `regfunc`.
+    fn refuse_section(&self, function: &[u8]) -> c_int {
+        bug::warn(&[
+            function,
+            self.name(),
+            b"() inside a read-side critical section, or in a probe",
+        ]);
+        -libc::EDEADLK
     }
 
     fn flip(&self, enabled: bool) -> bool {
@@ -419,7 +444,7 @@ pub fn each_counter(mut visit: impl FnMut(&str, u64)) {
 pub fn hold() {
     let start = sys::monotonic_ns();
     FORKS.fetch_add(1, SeqCst);
-    while !LOCK.try_lock() {
+    while !fork::uninterrupted(|| try_lock(this_thread() | FORK)) {
         if HOLDER.load(Relaxed) & !FORK == this_thread()
             || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
         {
@@ -428,16 +453,25 @@ pub fn hold() {
         }
         sys::sleep_ns(20_000);
     }
-    HOLDER.store(this_thread() | FORK, Relaxed);
     fork::count_down(&FORKS);
+}
+
+fn try_lock(holder: usize) -> bool {
+    let held = LOCK.try_lock();
+    if held {
+        HOLDER.store(holder, Relaxed);
+    }
+    held
 }
 
 /// After it, in the parent.
 pub fn release() {
-    if HOLDER.load(Relaxed) == this_thread() | FORK {
-        HOLDER.store(NOBODY, Relaxed);
-        LOCK.unlock();
-    }
+    fork::uninterrupted(|| {
+        if HOLDER.load(Relaxed) == this_thread() | FORK {
+            HOLDER.store(NOBODY, Relaxed);
+            LOCK.unlock();
+        }
+    });
 }
 
 /// And in the child.
