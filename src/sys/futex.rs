@@ -9,9 +9,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::{
-    clock_ns, futex, futex_bitset, has_passed, kernel_clock_ns, monotonic_ns, sleep_ns, Answer,
-};
+use super::clock::{deadline, deadline_by_the_day, has_passed, monotonic_ns, timespec};
+use super::{futex, futex_bitset, sleep_ns, Answer};
 
 /// Whether the kernel, or a sandbox, has refused futex(2).
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -66,11 +65,6 @@ pub fn wake_all(word: &AtomicU32) -> bool {
 
 const FUTEX_LOCK_PI2: i32 = 13;
 
-/// A time of the kernel's clock, so much later than now, whatever libc's says.
-fn deadline(ns: u64) -> libc::timespec {
-    timespec(kernel_clock_ns().unwrap_or_else(monotonic_ns).wrapping_add(ns))
-}
-
 /// Locks a priority-inheriting futex, in at most `timeout_ns`: while the caller sleeps, the thread
 /// whose id the word holds has the caller's priority.
 pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
@@ -78,7 +72,7 @@ pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
     let mut answer = futex(word, FUTEX_LOCK_PI2, 0, &raw const limit);
     if answer == -(libc::ENOSYS as isize) {
         // Before Linux 5.14 only by the clock of the day.
-        let limit = timespec(clock_ns(libc::CLOCK_REALTIME).unwrap_or(0).wrapping_add(timeout_ns));
+        let limit = deadline_by_the_day(timeout_ns);
         answer = futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit);
     }
     match answer {
@@ -92,13 +86,6 @@ pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
 pub fn unlock_pi(word: &AtomicU32, tid: u32) -> bool {
     word.compare_exchange(tid, 0, SeqCst, Relaxed).is_ok()
         || futex(word, libc::FUTEX_UNLOCK_PI, 0, ptr::null()) == 0
-}
-
-fn timespec(ns: u64) -> libc::timespec {
-    libc::timespec {
-        tv_sec: (ns / 1_000_000_000) as libc::time_t,
-        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
-    }
 }
 
 /// A number of things still open, and in its top bit whether somebody sleeps until it is zero.
