@@ -550,6 +550,54 @@ static void a_callback_that_an_older_fork_handler_waits_for_may_wait_for_the_oth
     wait_in_a_fork(switch_a_probe, call_rcu, rcu_barrier);
 }
 
+struct item {
+    struct rcu_head head;
+    unsigned calls;
+};
+
+static void count_call(struct rcu_head *head)
+{
+    ((struct item *)(void *)head)->calls++;
+}
+
+static void barrier_and_pause(void)
+{
+    rcu_barrier();
+    usleep(300);
+}
+
+/* It comes amid the second flavour's, if it does not hold them again. */
+static void each_callback_is_called_once_in_a_child_behind_an_older_fork_handler_that_waits(void)
+{
+    enum { ITEMS = 60000, CHILDREN = 40 };
+    static struct item items[ITEMS];
+
+    CHECK(rcu_notrace_start_worker() == 0);
+    rcu_barrier();
+    for (int i = 0; i < CHILDREN; i++) {
+        pid_t child;
+
+        memset(items, 0, sizeof(items));
+        for (unsigned k = 0; k < ITEMS; k++)
+            call_rcu_tasks_trace(&items[k].head, count_call);
+        barrier_in_a_fork = barrier_and_pause;
+        child = fork();
+        barrier_in_a_fork = NULL;
+        if (!child) {
+            unsigned lost = 0;
+
+            rcu_barrier_tasks_trace();
+            for (unsigned k = 0; k < ITEMS; k++)
+                lost += items[k].calls != 1;
+            if (lost)
+                fail("%u callbacks were not called once in child %d", lost, i);
+            _exit(PASS);
+        }
+        expect_child(child);
+        rcu_barrier_tasks_trace();
+    }
+}
+
 /* ---- a barrier that runs the callback that forks ----------------------------------------------- */
 
 enum { QUEUERS = 8, EACH = 300000 };
@@ -624,6 +672,7 @@ int main(int argc, char **argv)
         SCENARIO(nor_for_one_of_the_second_flavour_that_waits_for_those_of_the_first),
         SCENARIO(nor_for_one_of_the_first_that_waits_for_those_of_the_second),
         SCENARIO(a_callback_that_an_older_fork_handler_waits_for_may_wait_for_the_other_flavours),
+        SCENARIO(each_callback_is_called_once_in_a_child_behind_an_older_fork_handler_that_waits),
         SAYS(a_barrier_in_the_child_of_a_callback_that_it_called_waits_for_what_the_child_has,
              "no thread to run callbacks; rcu_barrier() runs them"),
     };

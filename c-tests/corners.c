@@ -4,6 +4,7 @@
 #include "steps.h"
 #include "test.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <setjmp.h>
@@ -311,6 +312,8 @@ static void take_many_keys(int argc, char **argv, char **environment)
     if (argc > 1 && !strcmp(argv[1], "--many-keys"))
         for (int i = 0; i < 40; i++)
             pthread_key_create(&taken, NULL);
+    if (argc > 1 && !strcmp(argv[1], "--early-worker"))
+        rcu_notrace_start_worker();
 }
 
 __attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
@@ -431,34 +434,6 @@ static void a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_c
     rcu_barrier();
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGTRAP));
     CHECK(stats().callbacks_run == 1);
-}
-
-/* Of those of faults too (but SIGSYS), a program may have all its threads block one and wait for it. */
-static void what_all_threads_block_finds_who_waits_for_it_and_not_the_worker(void)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
-    static const struct timespec limit = {5, 0};
-    static struct rcu_head head;
-    unsigned found = 0;
-    sigset_t all;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, NULL);
-    call_rcu(&head, nothing);
-    rcu_barrier();
-    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-        struct sigaction now;
-
-        /* A sanitizer may have a handler. */
-        if (sigaction(faults[i], NULL, &now) || now.sa_handler != SIG_DFL)
-            continue;
-        CHECK(kill(getpid(), faults[i]) == 0);
-        sleep_ms(5);
-        CHECK(sigtimedwait(&all, NULL, &limit) == faults[i]);
-        found++;
-    }
-    printf("    %u signals\n", found);
-    CHECK(found >= 1);
 }
 
 static void end_well(int signal)
@@ -635,6 +610,50 @@ static void at_whichever_step_another_thread_has_created_it_who_starts_the_worke
 }
 #endif
 
+static void a_worker_that_is_older_than_the_signals_name_learns_of_it(void)
+{
+    setenv("RCU_NOTRACE_SIGNAL", "USR1", 1);
+    execl("/proc/self/exe", "corners", "--early-worker", (char *)NULL);
+    fail("exec: %s", strerror(errno));
+}
+
+/* Which signals the other thread blocks, as a set. */
+static unsigned long long blocked_by_the_worker(void)
+{
+    unsigned long long set = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+
+    CHECK(tasks);
+    while ((entry = readdir(tasks))) {
+        char path[300], line[300];
+        FILE *status;
+
+        if (atoi(entry->d_name) <= 0 || atoi(entry->d_name) == getpid())
+            continue;
+        snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
+        status = fopen(path, "r");
+        while (status && fgets(line, sizeof(line), status))
+            sscanf(line, "SigBlk: %llx", &set);
+        if (status)
+            fclose(status);
+    }
+    closedir(tasks);
+    return set;
+}
+
+static int with_an_early_worker(void)
+{
+    unsigned long long set;
+
+    for (int i = 0; i < 3; i++)
+        rcu_barrier();
+    sleep_ms(50);
+    set = blocked_by_the_worker();
+    printf("    it blocks %#llx\n", set);
+    return set && !(set & 1ull << (SIGUSR1 - 1)) && set & 1ull << (SIGURG - 1) ? PASS : FAIL;
+}
+
 int main(int argc, char **argv)
 {
 #define OLDER_SECTIONS \
@@ -655,14 +674,16 @@ int main(int argc, char **argv)
         SCENARIO(threads_exit_in_an_unannounced_child_of_a_busy_process),
         SCENARIO(a_barrier_that_is_refused_in_the_middle_hangs_nobody),
         SCENARIO(a_caller_that_blocks_all_signals_hears_of_none_while_the_worker_is_created),
-        SCENARIO(what_all_threads_block_finds_who_waits_for_it_and_not_the_worker),
         SCENARIO(a_callback_may_catch_its_own_faults),
         SCENARIO(a_handler_of_faults_that_is_younger_than_the_worker_hears_of_a_callbacks),
         SCENARIO(a_traced_pthread_create_may_want_the_worker_that_it_is_called_for),
         SCENARIO(and_may_wait_for_a_thread_that_does),
+        SCENARIO(a_worker_that_is_older_than_the_signals_name_learns_of_it),
         SCENARIO(at_whichever_step_another_thread_has_created_it_who_starts_the_worker_has_one),
     };
 
+    if (argc > 1 && !strcmp(argv[1], "--early-worker"))
+        return with_an_early_worker();
     if (argc > 1 && !strcmp(argv[1], "--many-keys"))
         return with_many_keys();
     return RUN_SCENARIOS("corners", list, argc, argv);

@@ -7,6 +7,8 @@
  */
 #include "steps.h"
 
+#include <rcu_notrace/tracepoint.h>
+
 #include <dlfcn.h>
 #include <link.h>
 #include <sys/mman.h>
@@ -437,8 +439,34 @@ static void raise_in_the_parent(void)
         raise(SIGUSR1);
 }
 
+DECLARE_TRACE_NOARGS(stepped);
+DEFINE_TRACE_NOARGS(stepped);
+
+static void nothing(void *data)
+{
+    (void)data;
+}
+
+static pid_t fork_and_leave(void)
+{
+    pid_t child = fork();
+
+    if (!child) {
+        STEPS_OFF();
+        _exit(0);
+    }
+    return child;
+}
+
+static pid_t switch_a_probe(void)
+{
+    register_trace_stepped(nothing, NULL);
+    unregister_trace_stepped(nothing, NULL);
+    return 0;
+}
+
 /* The process, or its handler's child, which goes on in the fork that was interrupted. */
-static int fork_in_steps(unsigned long at)
+static int fork_in_steps(unsigned long at, pid_t (*act)(void))
 {
     int status = 0, nested_status = 0, later;
     pid_t child;
@@ -454,13 +482,12 @@ static int fork_in_steps(unsigned long at)
     at_target = raise_in_the_parent;
     steps_in = getpid();
     STEPS_ON();
-    child = fork();
+    child = act();
     STEPS_OFF();
-    if (!child)
-        _exit(0);
     shared->steps = step;
     /* The handler's child may have come when there was one already. */
-    CHECK(child > 0 && (waitpid(child, &status, 0) == child || (!nested && errno == ECHILD)));
+    CHECK(!child || waitpid(child, &status, 0) == child || (!nested && errno == ECHILD));
+    CHECK(!register_trace_stepped(nothing, NULL) && !unregister_trace_stepped(nothing, NULL));
     call_rcu(&head, call_slowly);
     rcu_barrier();
     rcu_barrier_tasks_trace();
@@ -472,7 +499,7 @@ static int fork_in_steps(unsigned long at)
     return status || later || nested_status;
 }
 
-static void a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on(void)
+static void go_through_forks(pid_t (*act)(void))
 {
     static unsigned long places[MOST_STEPS];
     uint64_t end = time_for_places();
@@ -491,7 +518,7 @@ static void a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on(voi
         fflush(stdout);
         child = fork();
         if (!child)
-            _exit(fork_in_steps(at));
+            _exit(fork_in_steps(at, act));
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
         if (!WIFEXITED(status) || WEXITSTATUS(status))
             fail("a process ends with status %#x (place %lu)", (unsigned)status, at);
@@ -505,6 +532,16 @@ static void a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on(voi
     CHECK(round >= 20 && shared->acted > round / 2);
 }
 
+static void a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on(void)
+{
+    go_through_forks(fork_and_leave);
+}
+
+static void and_at_each_step_of_switching_a_probe(void)
+{
+    go_through_forks(switch_a_probe);
+}
+
 int main(int argc, char **argv)
 {
     static const struct scenario list[] = {
@@ -515,6 +552,7 @@ int main(int argc, char **argv)
         SCENARIO(a_handlers_callback_at_each_step_of_a_child),
         SCENARIO(a_fork_in_a_handler_above_fork_has_children_that_go_on),
         SCENARIO(a_fork_in_a_handler_at_each_step_of_fork_has_children_that_go_on),
+        SCENARIO(and_at_each_step_of_switching_a_probe),
     };
 
     return RUN_SCENARIOS("forks", list, argc, argv);

@@ -531,6 +531,18 @@ static void functions_of_registration_run_at_the_first_and_the_last(void)
     CHECK(total == 7);
 }
 
+/* Its unregfunc may wait. */
+static void nor_can_a_probe_of_a_tracepoint_with_functions_remove_itself(void)
+{
+    int total = 0;
+
+    CHECK(!register_trace_with_functions(sum, &total));
+    rcu_read_lock_notrace();
+    CHECK(unregister_trace_with_functions(sum, &total) == -EDEADLK);
+    rcu_read_unlock_notrace();
+    CHECK(!unregister_trace_with_functions(sum, &total));
+}
+
 static void register_again(void)
 {
     register_trace_event(note, NULL);
@@ -1432,6 +1444,7 @@ int main(int argc, char **argv)
         SAYS(in_a_probe_and_in_a_section_registering_is_refused,
              "register_trace_event() inside a read-side critical section, or in a probe"),
         SCENARIO(a_probe_may_remove_itself),
+        SCENARIO(nor_can_a_probe_of_a_tracepoint_with_functions_remove_itself),
         SAYS(where_somebody_has_the_lock_it_is_told_that_it_cannot,
              "unregister_trace_event() inside a read-side critical section, or in a probe"),
         SCENARIO(conditions_no_arguments_and_names_of_parameters),

@@ -515,8 +515,7 @@ RCU_NOTRACE_INLINE int same_state_synchronize_rcu_full(const struct rcu_gp_oldst
  *
  * The head lies in memory that the caller provides (mostly in what is to be freed) and leaves alone
  * until it is called; one that is queued again before ends the process with a message, when the worker comes to it.
- * A worker thread of ordinary priority, which blocks all signals but the IPI, SIGSYS and, while it calls, those of
- * faults, calls one after the other; those that one thread queued, in that order. They may open
+ * A worker thread of ordinary priority, which blocks all signals but the IPI and those of faults, calls one after the other; those that one thread queued, in that order. They may open
  * sections, call call_rcu(), synchronize_rcu() and fork(), and should not take long. One that ends its
  * thread, by pthread_exit() or cancellation, ends the process with a message.
  *

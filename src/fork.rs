@@ -219,14 +219,18 @@ extern "C" fn prepare() {
         if unannounced().is_some() && !broken!("fork-second") {
             return;
         }
-        if broken!("fork-order") {
-            tracepoint::hold();
-        }
-        forks::hold();
-        // After the lists, as in a callback that has to do with probes.
-        if !broken!("fork-order") {
-            tracepoint::hold();
-        }
+        hold();
+    }
+}
+
+fn hold() {
+    if broken!("fork-order") {
+        tracepoint::hold();
+    }
+    forks::hold();
+    // After the lists, as in a callback that has to do with probes.
+    if !broken!("fork-order") {
+        tracepoint::hold();
     }
 }
 
@@ -238,11 +242,27 @@ extern "C" fn parent() {
     end_fork();
 }
 
-/// Gives back what this thread's fork holds. Also for who waits in a fork handler of somebody's, after ours: for a
-/// callback, say, that waits for one of these.
-pub fn release() {
-    tracepoint::release();
-    forks::release();
+/// Gives back what this thread's fork holds; whether it held anything.
+fn release() -> bool {
+    let held = tracepoint::release();
+    forks::release() || held
+}
+
+/// What this thread's fork held is given back while this lives: for who waits in a fork handler of somebody's, after
+/// ours, for a callback, say, that waits for one of these.
+pub struct LetGo(bool);
+
+/// For a scope.
+pub fn let_go() -> LetGo {
+    LetGo(!broken!("fork-release") && release())
+}
+
+impl Drop for LetGo {
+    fn drop(&mut self) {
+        if self.0 && !broken!("fork-hold-again") {
+            hold();
+        }
+    }
 }
 
 extern "C" fn announced() {

@@ -157,27 +157,15 @@ pub fn others() -> u64 {
     OWN.iter().fold(!0, |set, signal| set & !(1 << (signal - 1)))
 }
 
-/// What it blocks while it calls nothing of the program's: those of faults too, which a program may block in all its
-/// threads, to wait for one. But a sandbox may answer its calls by SIGSYS.
-fn all_others() -> u64 {
-    let faults =
-        if broken!("worker-lets-in") { 0 } else { !(others() | 1 << (libc::SIGSYS - 1)) & MOST };
+/// What a worker blocks.
+fn all_others(ipi: i32) -> u64 {
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
-    (others() | faults) & !(1 << (ipi::signal_number() - 1))
-}
-
-/// The signals that are no real-time ones, of which the C library's own are let in.
-const MOST: u64 = (1 << 31) - 1;
-
-/// While it calls callbacks, faults are theirs, and handlers of the program's hear of them.
-pub fn calling<R>(is_worker: bool, call: impl FnOnce() -> R) -> R {
-    let faults = !others() & MOST;
-    let before = (is_worker && !broken!("worker-faults")).then(|| sys::unblock_signals(faults));
-    let answer = call();
-    if let Some(mask) = before {
-        sys::set_signal_mask(mask);
+    let set = others() & !(1 << (ipi - 1));
+    if broken!("worker-faults") {
+        set | ((1 << 31) - 1) & !(1 << (ipi - 1))
+    } else {
+        set
     }
-    answer
 }
 
 fn create(flavour: &'static Flavour) -> bool {
@@ -224,7 +212,8 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     // SAFETY: what `create` passed.
     let flavour = unsafe { &*flavour.cast::<Flavour>() };
     // Not what the thread that created it blocked of the rest: a sandbox may answer calls by a signal.
-    sys::set_signal_mask(all_others());
+    let mut ipi = ipi::signal_number();
+    sys::set_signal_mask(all_others(ipi));
     sys::set_thread_name(flavour.names.worker);
     // Whatever the thread that created it has.
     sys::leave_real_time();
@@ -233,6 +222,11 @@ extern "C" fn body(flavour: *mut c_void) -> *mut c_void {
     let worker = &flavour.callbacks.worker;
     let mut naps = 0;
     loop {
+        // Created before the environment was read, it may have to learn of another one.
+        if ipi != ipi::signal_number() {
+            ipi = ipi::signal_number();
+            sys::set_signal_mask(all_others(ipi));
+        }
         naps = if flavour.advance() { 0 } else { naps + 1 };
         if naps > NAPS {
             worker.rest(flavour, rest::SLEEPS);

@@ -43,7 +43,7 @@ const EXCEPTIONS: [Exception; 3] = [
 ];
 
 /// The system calls of all that: none of them waits for another thread, but for call_rcu()'s brake.
-const SYSTEM_CALLS: [(i64, &str, &str); 18] = [
+const SYSTEM_CALLS: [(i64, &str, &str); 19] = [
     (
         libc::SYS_futex,
         "futex",
@@ -65,6 +65,7 @@ const SYSTEM_CALLS: [(i64, &str, &str); 18] = [
     (libc::SYS_writev, "writev", "on what has no other call"),
     (libc::SYS_openat, "openat", "a terminal once more, not to wait for it"),
     (libc::SYS_fstat, "fstat", "which must be ours still to be closed:"),
+    (libc::SYS_fcntl, "fcntl", "and nobody else's:"),
     (libc::SYS_close, "close", "that"),
     (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait", "takes back the SIGPIPE or SIGXFSZ of it"),
     (libc::SYS_rt_sigaction, "rt_sigaction", "SIGABRT's handler"),

@@ -6,6 +6,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -38,7 +39,7 @@ enum {
     REQUEST_MS = 1000,
     REQUEST_SIZE = 8192,
     REFRESH_MS = 3600000,
-    SMALL_STACK = 256 * 1024,
+    OWN_STACK = 256 * 1024,
 };
 
 /* The socket. The descriptor is believed only if it is still what it was. */
@@ -78,28 +79,13 @@ static int move_away(int fd, mode_t type, struct stat *file)
     return high;
 }
 
-/* ---- signals, and waits ----------------------------------------------------------------------- */
-
 /* This thread takes no signal of the program's, which may wait for one that it has blocked in all threads of its own. But
- * what a sandbox answers by SIGSYS ends the process where that is blocked: it is let in where there is a handler. Without
- * one it would end the process anyway. */
+ * SIGSYS is let in: by it a sandbox that comes at any time may answer calls, and ends the process where it is blocked. */
 static void hold_back_signals(void)
 {
-    uint64_t let_in = sys_is_handled(SIGSYS) ? SIGNAL(SIGSYS) : 0;
+    uint64_t let_in = BROKEN == SIGNALS_WAITED_FOR ? ~HELD_BACK : BROKEN == LATE_SANDBOX ? 0 : SIGNAL(SIGSYS);
 
-    if (BROKEN == SIGNALS_WAITED_FOR)
-        let_in = ~HELD_BACK;
     sys_restore_signals(~LIBRARYS_SIGNALS & ~let_in);
-}
-
-/* poll(2). Meanwhile a sandbox may have come. */
-static int wait_ms(struct pollfd *waiting, uint64_t ms)
-{
-    int ready = poll(waiting, waiting ? 1 : 0, (int)ms);
-
-    if (BROKEN != LATE_SANDBOX)
-        hold_back_signals();
-    return ready;
 }
 
 /* ---- the end of the main thread --------------------------------------------------------------- */
@@ -415,7 +401,7 @@ static bool read_request(int fd, char *request, size_t size)
         ssize_t got;
         char *end;
 
-        if (now >= until || wait_ms(&waiting, until - now) <= 0)
+        if (now >= until || poll(&waiting, 1, (int)(until - now)) <= 0)
             return false;
         got = recv(fd, request + used, size - used, MSG_DONTWAIT);
         if (got <= 0)
@@ -458,7 +444,7 @@ static void accept_client(void)
     /* The client waits on where no descriptor is to be had, and poll() would come back at once. */
     if (fd < 0) {
         if (BROKEN != ACCEPT_PATIENCE)
-            wait_ms(NULL, WATCH_MS);
+            poll(NULL, 0, WATCH_MS);
         return;
     }
     serve_client(fd);
@@ -480,7 +466,7 @@ static void wait_for_client(uint64_t ms)
         pthread_mutex_unlock(&recorder_lock);
     }
     waiting.fd = listening.fd;
-    if (wait_ms(&waiting, ms) > 0 && waiting.revents & POLLIN)
+    if (poll(&waiting, 1, (int)ms) > 0 && waiting.revents & POLLIN)
         accept_client();
     else if (waiting.revents)
         listening.fd = -1;
@@ -524,27 +510,38 @@ static int create_unstepped(pthread_t *thread, const pthread_attr_t *attributes,
 #endif
 }
 
-/* A small stack may be had where there is no memory for one of the usual size. False: neither. */
-static bool create_thread(void *(*body)(void *), void *argument, bool small)
+/* What the C library takes out of each thread's stack: thread-local segments, mostly. */
+static size_t taken_of_stacks;
+
+/* Where it does not say, nothing. */
+static void ask_what_is_taken(void)
+{
+    size_t (*taken)(const pthread_attr_t *);
+    pthread_attr_t attributes;
+
+    *(void **)&taken = BROKEN == USUAL_STACK ? NULL : dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
+    if (!taken || pthread_attr_init(&attributes))
+        return;
+    taken_of_stacks = taken(&attributes);
+    pthread_attr_destroy(&attributes);
+}
+
+/* Of the usual size, where the program is to run on it; ours needs little, and it may be scarce (RLIMIT_AS, mlockall). */
+static bool create_thread(void *(*body)(void *), void *argument, bool is_ours)
 {
     pthread_attr_t attributes;
     pthread_t thread;
-    size_t size = 0;
     bool created;
 
     if (pthread_attr_init(&attributes))
         return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* The usual size may be smaller. */
-    pthread_attr_getstacksize(&attributes, &size);
-    if (small || size < SMALL_STACK)
-        pthread_attr_setstacksize(&attributes, SMALL_STACK);
+    if (is_ours)
+        pthread_attr_setstacksize(&attributes, OWN_STACK + taken_of_stacks);
     created = !create_unstepped(&thread, &attributes, body, argument);
     pthread_attr_destroy(&attributes);
     return created;
 }
-
-static bool has_small_stack;
 
 /* As the C library does for a process's last thread. RCU's thread would stay. */
 static void *end_process(void *unused)
@@ -563,7 +560,7 @@ static void *control(void *forked)
     prctl(PR_SET_NAME, "rcutrace");
     /* Most forked children exec or end soon. */
     if (forked)
-        wait_ms(NULL, FORKED_MS);
+        poll(NULL, 0, FORKED_MS);
     while (!is_last_thread()) {
         uint64_t ms = session_current || has_main_left() ? WATCH_MS : IDLE_MS;
 
@@ -577,33 +574,28 @@ static void *control(void *forked)
     control_finish();
     pthread_mutex_unlock(&recorder_lock);
     rcutrace_end_own();
-    /* The program's exit handlers may want more. What its threads had is free by now. */
-    if (has_small_stack && BROKEN != STACK_OF_EXIT && create_thread(end_process, NULL, false))
+    /* On a stack of the usual size, unless there is no memory for it. What the program's threads had is free by now. */
+    if (BROKEN != STACK_OF_EXIT && create_thread(end_process, NULL, false))
         return NULL;
     return end_process(NULL);
 }
 
-/* With signals held back, which the thread inherits. Its stack is of the usual size: thread-local segments are taken out of
- * it, and exit handlers may run on it. Where no thread can be had, nobody answers; recording does not depend on it. */
+/* With signals held back, which the thread inherits. Where no thread can be had, nobody answers; recording does not depend
+ * on it. */
 static void start_thread(bool forked)
 {
-    void *argument = forked ? &listening : NULL;
-
     if (!control_wanted && !control_toggle_ms)
         return;
     main_has_left = false;
     keep_open();
     if (has_main_key)
         pthread_setspecific(main_key, &main_key);
-    has_small_stack = false;
-    if (create_thread(control, argument, BROKEN == USUAL_STACK))
-        return;
-    has_small_stack = true;
-    create_thread(control, argument, true);
+    create_thread(control, forked ? &listening : NULL, true);
 }
 
 void control_start(void)
 {
+    ask_what_is_taken();
     has_main_key = !pthread_key_create(&main_key, on_main_exit);
     start_thread(false);
 }

@@ -7,8 +7,6 @@
 #define RCUTRACE_SYS_H
 
 #include <fcntl.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -152,21 +150,6 @@ static inline uint64_t sys_block_signals(uint64_t set)
 static inline void sys_restore_signals(uint64_t before)
 {
     sys_call(SYS_rt_sigprocmask, 2, (long)&before, 0, sizeof(before), 0, 0);
-}
-
-/* Whether the program has a handler of it. */
-static inline bool sys_is_handled(int signal)
-{
-    /* The kernel's. */
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        uint64_t mask;
-    } action = {SIG_DFL, 0, NULL, 0};
-
-    sys_call(SYS_rt_sigaction, signal, 0, (long)&action, sizeof(action.mask), 0, 0);
-    return action.handler != SIG_DFL && action.handler != SIG_IGN;
 }
 
 /* The calling thread's name, 16 bytes. */

@@ -54,7 +54,8 @@
  *   rcu_notrace_get_tracepoint_stats         no       no            no         the lock
  *
  * Not in a probe, nor in any section: registering (-EDEADLK and a message), waiting (message and abort). Unregistering
- * is refused there, likewise, if another thread has the lock for more than a second: it may be waiting for this section.
+ * is refused there, likewise, if there is an unregfunc, or another thread has the lock for more than a second: it may be
+ * waiting for this section.
  * Under the lock, that is in regfunc, unregfunc and what
  * for_each_tracepoint calls, also not these: rcu_notrace_get_tracepoint_stats(), find_tracepoint (the process ends with
  * a message); and nothing that takes the loader's lock (dlopen, dlclose, dlsym, dladdr), which another thread may have

@@ -53,9 +53,9 @@ pub fn hold() {
     }
 }
 
-/// After it, in the parent.
-pub fn release() {
-    ALL.iter().for_each(|flavour| flavour.callbacks.release(flavour));
+/// After it, in the parent; whether any was held.
+pub fn release() -> bool {
+    ALL.map(|flavour| flavour.callbacks.release(flavour)).contains(&true)
 }
 
 impl Callbacks {
@@ -99,13 +99,18 @@ impl Callbacks {
         })
     }
 
-    /// Lets them have their lists again.
-    pub fn release(&self, flavour: &Flavour) {
+    /// Lets them have their lists again; whether this thread's fork held them.
+    fn release(&self, flavour: &Flavour) -> bool {
+        let role = &flavour.reader().role;
+        if role.load(Relaxed) & role::FORKS == 0 {
+            return false;
+        }
         fork::uninterrupted(|| {
-            if flavour.reader().role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
+            if role.fetch_and(!role::FORKS, Relaxed) & role::FORKS != 0 {
                 self.lists.unlock();
             }
         });
+        true
     }
 
     /// In a forked child. Its callbacks are its own: those that had not begun run here too, once.

@@ -14,7 +14,7 @@ use crate::grace_period::{refuse_deadlock, Urgency};
 use crate::holdout;
 use crate::reader::role;
 use crate::sys::futex;
-use crate::{fork, start, sys, worker};
+use crate::{fork, start, sys};
 
 impl Callbacks {
     /// Takes everything off the chains, in order, behind what was taken off before. True if there is
@@ -177,8 +177,7 @@ impl Flavour {
             if !broken!("callback-grace-period") {
                 self.synchronize_since(cookie, b"the worker ", urgency);
             }
-            let is_worker = role.load(Relaxed) & role::WORKER != 0;
-            worker::calling(is_worker, || callbacks.run(self));
+            callbacks.run(self);
         }
         callbacks.polling.store(0, SeqCst);
         role.fetch_and(!role::ROUND, Relaxed);
@@ -200,11 +199,7 @@ impl Flavour {
         refuse_deadlock(self, self.names.barrier);
         start::ensure();
         // In somebody's fork handler, after ours: the worker wants the lists.
-        if broken!("fork-release") {
-            callbacks.release(self);
-        } else {
-            fork::release();
-        }
+        let _released = fork::let_go();
         let tell = |s: &CStr| {
             if event::enabled::rcu_barrier() {
                 event::rcu_barrier(self.name(), s.as_ptr(), callbacks.waiting());

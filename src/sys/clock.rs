@@ -32,7 +32,7 @@ static AHEAD: AtomicU64 = AtomicU64::new(0);
 pub fn monotonic_ns() -> u64 {
     let ahead = AHEAD.load(Relaxed);
     if ahead != 0 {
-        if let Some(now) = kernel_clock_ns() {
+        if let Some(now) = kernel_clock_ns(libc::CLOCK_MONOTONIC) {
             return now.wrapping_add(ahead);
         }
     }
@@ -71,7 +71,9 @@ pub fn monotonic_ns() -> u64 {
 fn look_whether_it_goes(last: u64, now: u64) {
     if now > last {
         LAST.fetch_max(now, Relaxed);
-    } else if let (Some(now), false) = (kernel_clock_ns(), broken!("clock-still")) {
+    } else if let (Some(now), false) =
+        (kernel_clock_ns(libc::CLOCK_MONOTONIC), broken!("clock-still"))
+    {
         // Never 0; and once, or time might go back.
         let _ = AHEAD.compare_exchange(0, last.wrapping_sub(now) | 1, Relaxed, Relaxed);
     }
@@ -85,9 +87,9 @@ pub fn has_passed(ns: u64) {
 }
 
 /// The same by a system call.
-fn kernel_clock_ns() -> Option<u64> {
+fn kernel_clock_ns(clock: libc::clockid_t) -> Option<u64> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let (clock, to) = (libc::CLOCK_MONOTONIC as usize, &raw mut now as usize);
+    let (clock, to) = (clock as usize, &raw mut now as usize);
     // SAFETY: the kernel writes into a live local.
     let answer = unsafe { arch::syscall3(libc::SYS_clock_gettime, clock, to, 0) };
     (answer == 0).then(|| nanoseconds(&now))
@@ -104,14 +106,11 @@ fn clock_ns(clock: libc::clockid_t) -> Option<u64> {
     (answer == 0).then(|| nanoseconds(&now))
 }
 
-/// A time of the kernel's clock, so much later than now, whatever libc's says.
-pub fn deadline(ns: u64) -> libc::timespec {
-    timespec(kernel_clock_ns().unwrap_or_else(monotonic_ns).wrapping_add(ns))
-}
-
-/// The same by the clock of the day.
-pub fn deadline_by_the_day(ns: u64) -> libc::timespec {
-    timespec(clock_ns(libc::CLOCK_REALTIME).unwrap_or(0).wrapping_add(ns))
+/// A time of the kernel's clock, so much later than now.
+pub fn deadline(clock: libc::clockid_t, ns: u64) -> libc::timespec {
+    let is_false = AHEAD.load(Relaxed) != 0;
+    let now = if is_false { kernel_clock_ns(clock) } else { clock_ns(clock) };
+    timespec(now.unwrap_or_else(monotonic_ns).wrapping_add(ns))
 }
 
 /// As the kernel has it.

@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, SeqCst},
 };
 
-use super::clock::{deadline, deadline_by_the_day, has_passed, monotonic_ns, timespec};
+use super::clock::{deadline, has_passed, monotonic_ns, timespec};
 use super::{futex, futex_bitset, sleep_ns, Answer};
 
 /// Whether the kernel, or a sandbox, has refused futex(2).
@@ -68,11 +68,11 @@ const FUTEX_LOCK_PI2: i32 = 13;
 /// Locks a priority-inheriting futex, in at most `timeout_ns`: while the caller sleeps, the thread
 /// whose id the word holds has the caller's priority.
 pub fn lock_pi(word: &AtomicU32, timeout_ns: u64) -> Result<(), i32> {
-    let limit = deadline(timeout_ns);
+    let limit = deadline(libc::CLOCK_MONOTONIC, timeout_ns);
     let mut answer = futex(word, FUTEX_LOCK_PI2, 0, &raw const limit);
     if answer == -(libc::ENOSYS as isize) {
         // Before Linux 5.14 only by the clock of the day.
-        let limit = deadline_by_the_day(timeout_ns);
+        let limit = deadline(libc::CLOCK_REALTIME, timeout_ns);
         answer = futex(word, libc::FUTEX_LOCK_PI, 0, &raw const limit);
     }
     match answer {
@@ -273,7 +273,7 @@ impl Lock {
                 spins -= 1;
                 core::hint::spin_loop();
             } else {
-                let limit = deadline(LONGEST_SLEEP_NS);
+                let limit = deadline(libc::CLOCK_MONOTONIC, LONGEST_SLEEP_NS);
                 let bit = bit_of(ticket);
                 let answer = futex_bitset(
                     &self.serving,

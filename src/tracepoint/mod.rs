@@ -88,6 +88,8 @@ const FORK: usize = 1;
 static FORKS: AtomicU32 = AtomicU32::new(0);
 /// A fork waits for others so long, and they for it.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// Who waits for it looks so often: nobody queues, for a handler that forks must not leave its child a place in a queue.
+const BETWEEN_LOOKS_NS: u32 = 20_000;
 /// The modules that are loaded. Under the lock.
 static MODULES: AtomicPtr<Module> = AtomicPtr::new(ptr::null_mut());
 /// This is a child of a fork that came in the middle of a change.
@@ -101,8 +103,12 @@ static LOADED: AtomicU64 = AtomicU64::new(0);
 /// How many modules have gone. Under the lock.
 static GONE: AtomicU64 = AtomicU64::new(0);
 
-/// The lock, for a scope. False: of a scope within another one's.
-struct Held(bool);
+/// The lock, for a scope; but not of a scope within another one's.
+struct Held {
+    is_outermost: bool,
+    /// In somebody's fork handler, after ours.
+    _fork: Option<fork::LetGo>,
+}
 
 impl Held {
     fn new() -> Self {
@@ -110,25 +116,25 @@ impl Held {
         if HOLDER.load(Relaxed) == this_thread() {
             bug::die(&[b"a function that runs under the lock of tracepoints came to it again"]);
         }
-        // In somebody's fork handler, after ours.
-        release();
+        let fork = fork::let_go();
         // Who takes it again at once would otherwise keep a fork, which must not queue, out for ever.
         let start = sys::monotonic_ns();
         while FORKS.load(Relaxed) != 0
             && !broken!("fork-first")
             && sys::monotonic_ns().wrapping_sub(start) < PATIENCE_NS
         {
-            sys::sleep_ns(20_000);
+            sys::sleep_ns(BETWEEN_LOOKS_NS);
         }
-        LOCK.lock();
-        HOLDER.store(this_thread(), Relaxed);
-        Held::here()
+        while !try_lock(this_thread()) {
+            sys::sleep_ns(BETWEEN_LOOKS_NS);
+        }
+        Held::here(fork)
     }
 
     /// For who may be waited for by whoever has it: nothing, if it is not to be had soon.
     fn in_section() -> Option<Self> {
         start::ensure();
-        release();
+        let fork = fork::let_go();
         let start = sys::monotonic_ns();
         while !try_lock(this_thread()) {
             if HOLDER.load(Relaxed) == this_thread()
@@ -136,14 +142,14 @@ impl Held {
             {
                 return None;
             }
-            sys::sleep_ns(20_000);
+            sys::sleep_ns(BETWEEN_LOOKS_NS);
         }
-        Some(Held::here())
+        Some(Held::here(fork))
     }
 
     /// The lock is this thread's.
-    fn here() -> Self {
-        let held = Held(true);
+    fn here(fork: fork::LetGo) -> Self {
+        let held = Held { is_outermost: true, _fork: Some(fork) };
         if TORN.swap(false, Relaxed) && !broken!("probe-mend") {
             mend(&held);
         }
@@ -153,7 +159,7 @@ impl Held {
     /// For a module that goes: a function that runs under the lock may have called exit(), and so this.
     fn to_go() -> Self {
         if HOLDER.load(Relaxed) == this_thread() && !broken!("exit-going") {
-            Held(false)
+            Held { is_outermost: false, _fork: None }
         } else {
             Held::new()
         }
@@ -181,11 +187,9 @@ fn mend(held: &Held) {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.0 {
-            return;
+        if self.is_outermost {
+            unlock();
         }
-        HOLDER.store(NOBODY, Relaxed);
-        LOCK.unlock();
     }
 }
 
@@ -266,10 +270,13 @@ impl Tracepoint {
 
     /// Unregisters it: 0 or a negated errno.
     fn unregister(&self, func: usize, data: *mut c_void) -> c_int {
-        let held = if is_in_section() && !broken!("unregister-section") {
-            Held::in_section()
-        } else {
+        let held = if !is_in_section() || broken!("unregister-section") {
             Some(Held::new())
+        } else if self.unregfunc.is_some() {
+            // Which may wait, and would be in this section.
+            None
+        } else {
+            Held::in_section()
         };
         let Some(held) = held else { return self.refuse_section(b"unregister_trace_") };
         let answer = self.unregister_under(&held, func, data);
@@ -444,34 +451,42 @@ pub fn each_counter(mut visit: impl FnMut(&str, u64)) {
 pub fn hold() {
     let start = sys::monotonic_ns();
     FORKS.fetch_add(1, SeqCst);
-    while !fork::uninterrupted(|| try_lock(this_thread() | FORK)) {
+    while !try_lock(this_thread() | FORK) {
         if HOLDER.load(Relaxed) & !FORK == this_thread()
             || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
         {
             fork::count_down(&FORKS);
             return;
         }
-        sys::sleep_ns(20_000);
+        sys::sleep_ns(BETWEEN_LOOKS_NS);
     }
     fork::count_down(&FORKS);
 }
 
 fn try_lock(holder: usize) -> bool {
-    let held = LOCK.try_lock();
-    if held {
-        HOLDER.store(holder, Relaxed);
-    }
-    held
+    fork::uninterrupted(|| {
+        let held = LOCK.try_lock();
+        if held {
+            HOLDER.store(holder, Relaxed);
+        }
+        held
+    })
 }
 
-/// After it, in the parent.
-pub fn release() {
+fn unlock() {
     fork::uninterrupted(|| {
-        if HOLDER.load(Relaxed) == this_thread() | FORK {
-            HOLDER.store(NOBODY, Relaxed);
-            LOCK.unlock();
-        }
+        HOLDER.store(NOBODY, Relaxed);
+        LOCK.unlock();
     });
+}
+
+/// After it, in the parent; whether it was held.
+pub fn release() -> bool {
+    let held = HOLDER.load(Relaxed) == this_thread() | FORK;
+    if held {
+        unlock();
+    }
+    held
 }
 
 /// And in the child.

@@ -2,7 +2,7 @@
 //! A new trace file, with its header; the traced processes do the rest.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::clock;
@@ -77,7 +77,7 @@ impl NewFile {
         let before = put_aside(path)?;
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create_new(true).mode(0o600).open(path);
-        let file = opened.inspect_err(|_| drop(std::fs::rename(&before, path)))?;
+        let file = opened.inspect_err(|_| put_back(&before, path))?;
         let (path, header) = (path.to_owned(), room.header(command));
         let mut new = NewFile { file, path, header, buffer: room.shared, temporary, before };
         if let Err(error) = new.write_header() {
@@ -132,22 +132,47 @@ impl NewFile {
 
     /// Nothing was recorded: what had the name before has it again.
     pub fn discard(self) {
-        if std::fs::rename(&self.before, &self.path).is_err() {
+        let identity = |file: std::fs::Metadata| (file.dev(), file.ino());
+        let ours = self.file.metadata().map(identity).ok();
+        // Another one may record there by now.
+        if std::fs::symlink_metadata(&self.path).map(identity).ok() == ours {
             let _ = std::fs::remove_file(&self.path);
         }
+        put_back(&self.before, &self.path);
     }
 }
 
 /// Neither removed, as recording may fail to begin, nor truncated: a process that still writes into it would be killed.
+/// But where room is scarce it is removed.
 fn put_aside(path: &Path) -> Result<PathBuf> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".old-{:x}", clock::now(Clock::Monotonic).realtime_ns));
+    const SCARCE: u64 = 64 << 20;
+    let name = format!(".rcutrace-old-{:x}", clock::now(Clock::Monotonic).realtime_ns);
+    let aside = path.with_file_name(name);
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => std::fs::rename(path, &aside)?,
-        Ok(_) => return Err(Error::new("exists, and is not a regular file")),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(Error::new("exists, and is not a regular file"))
+        }
+        Ok(_) if available(path) < SCARCE => std::fs::remove_file(path)?,
+        Ok(_) => std::fs::rename(path, &aside)?,
         Err(_) => {}
     }
-    Ok(aside.into())
+    Ok(aside)
+}
+
+/// Unless another one has the name by now.
+fn put_back(aside: &Path, path: &Path) {
+    use rustix::fs::{renameat_with, RenameFlags, CWD};
+    use rustix::io::Errno;
+    let renamed = renameat_with(CWD, aside, CWD, path, RenameFlags::NOREPLACE);
+    // A file system that does not know this.
+    if matches!(renamed, Err(Errno::INVAL | Errno::NOSYS)) && !path.exists() {
+        let _ = std::fs::rename(aside, path);
+    }
+}
+
+/// In bytes; 0 if that cannot be told.
+fn available(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 /// In the directory that has the most room: /tmp may be small and in memory.
@@ -155,8 +180,7 @@ fn temporary_path() -> Result<PathBuf> {
     let given = std::env::var_os("TMPDIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let candidates = given.into_iter().chain(["/var/tmp".into(), "/tmp".into()]);
     let room = |path: &PathBuf| {
-        let space =
-            rustix::fs::statvfs(path).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+        let space = available(path);
         let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         if writable {
             space
