@@ -739,6 +739,7 @@ int main(int argc, char **argv)
 #define ABORTS(name, says) {#name, name, SIGABRT, says}
 #define SAYS(name, says) {#name, name, 0, says}
 #define UNBALANCED "rcu_read_unlock_trace() without rcu_read_lock_trace()"
+#define OF_THE_FIRST " inside a section of rcu_read_lock_notrace(): it may wait for somebody who waits for that"
 #define INSIDE " inside a read-side critical section: it would wait for its own caller"
     static const struct scenario list[] = {
         SCENARIO(sections_nest_and_know_their_flavour),
@@ -755,7 +756,7 @@ int main(int argc, char **argv)
              "exits inside a read-side critical section"),
         SCENARIO(a_section_around_fork_goes_on_in_both),
         ABORTS(synchronize_rcu_tasks_trace_in_a_section_of_the_first_flavour,
-               "synchronize_rcu_tasks_trace()" INSIDE),
+               "synchronize_rcu_tasks_trace()" OF_THE_FIRST),
         ABORTS(synchronize_rcu_tasks_trace_in_a_section_of_its_own,
                "synchronize_rcu_tasks_trace()" INSIDE),
         ABORTS(rcu_barrier_tasks_trace_in_a_section_of_its_own,
