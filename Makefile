@@ -330,8 +330,7 @@ RECORDER_LACKS := 1:low_numbers_left_alone 2:fork_with_a_cancellation_pending 3:
 	4:childs_exit_leaves_the_socket 5:drop_newest 6:fork_without_handlers 7:fork_in_a_writer 8:overwrite \
 	9:sessions_under_fire 10:storm_of_handlers 11:main_thread_exits_in_another_root 12:no_descriptor_for_a_client \
 	13:sandbox_that_answers_by_a_signal 14:signals_that_the_program_waits_for 15:sandbox_that_comes_later \
-	16:fork_step_by_step 17:main_thread_exits_before_a_large_handler 17:large_thread_local_segment \
-	18:main_thread_exits_with_memory_again
+	16:fork_step_by_step 17:large_thread_local_segment 18:main_thread_exits_before_a_large_handler
 $(B)/broken/tracers_%/librcutrace.so: $(RECORDER) $(TRACER_HEADERS) $(HEADERS) $(LIBRARIES)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)

@@ -2004,7 +2004,7 @@ static void have_memory_again(void)
     want_stack_at_exit();
 }
 
-/* In the child the recorder's thread has a small stack, for there is no memory for one of the usual size. */
+/* In the child there is no memory for a stack of the usual size while the recorder makes its thread, which wants none. */
 static void main_thread_exits_with_memory_again(void)
 {
     set_usual_stack((size_t)1 << 50);

@@ -519,7 +519,7 @@ static void ask_what_is_taken(void)
     size_t (*taken)(const pthread_attr_t *);
     pthread_attr_t attributes;
 
-    *(void **)&taken = BROKEN == USUAL_STACK ? NULL : dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
+    *(void **)&taken = BROKEN == ROOM_FOR_SEGMENTS ? NULL : dlsym(RTLD_DEFAULT, "__pthread_get_minstack");
     if (!taken || pthread_attr_init(&attributes))
         return;
     taken_of_stacks = taken(&attributes);
