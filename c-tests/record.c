@@ -1175,17 +1175,23 @@ static unsigned check_replacements(const struct stat *wanted)
 
 static void ask_from_beside(const char *line)
 {
-    pid_t child = fork();
+    char go = 0;
+    int both[2];
+    pid_t child;
 
+    CHECK(!pipe(both));
+    child = fork();
     if (!child) {
-        /* The other one's input is closed by then. */
-        sleep_ms(20);
+        CHECK(read(both[0], &go, 1) == 1);
         expect(request_bytes(getppid(), line, strlen(line)), "ok");
         _exit(0);
     }
     replacement = replacement_file;
     close(0);
+    CHECK(write(both[1], &go, 1) == 1);
     wait_for(child);
+    close(both[0]);
+    close(both[1]);
     replacement = -1;
 }
 
