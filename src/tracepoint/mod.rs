@@ -188,7 +188,7 @@ fn mend(held: &Held) {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.is_outermost {
-            unlock();
+            unlock(this_thread());
         }
     }
 }
@@ -473,10 +473,13 @@ fn try_lock(holder: usize) -> bool {
     })
 }
 
-fn unlock() {
+/// Unless a handler has just forked, and in its child nobody holds it.
+fn unlock(holder: usize) {
     fork::uninterrupted(|| {
-        HOLDER.store(NOBODY, Relaxed);
-        LOCK.unlock();
+        if HOLDER.load(Relaxed) == holder {
+            HOLDER.store(NOBODY, Relaxed);
+            LOCK.unlock();
+        }
     });
 }
 
@@ -484,7 +487,7 @@ fn unlock() {
 pub fn release() -> bool {
     let held = HOLDER.load(Relaxed) == this_thread() | FORK;
     if held {
-        unlock();
+        unlock(this_thread() | FORK);
     }
     held
 }
