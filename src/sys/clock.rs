@@ -19,16 +19,16 @@ const LOOK_NS: u64 = 1000;
 /// How many looks in a row were within a step, about.
 static STILL: AtomicU32 = AtomicU32::new(0);
 
-/// After so many that saw [`LAST`] itself the clock stands still: somebody has put one of his own in the place of libc's
-/// (libfaketime). No harm is done if it is a coarse one.
+/// After so many that saw [`LAST`] itself, or less, the clock stands still: somebody has put one of his own in the place of
+/// libc's (libfaketime), or this is an earlier time namespace. No harm is done if it is a coarse one.
 const MOST_STILL: u32 = 100;
 
 /// What is added to the kernel's clock, which is asked then in the place of libc's; 0: it is not.
 static AHEAD: AtomicU64 = AtomicU64::new(0);
 
 /// CLOCK_MONOTONIC in nanoseconds, by the vDSO. For waiters only: it is libc's function. Where it is refused
-/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last; where it stands still, the kernel's
-/// goes on from there. It goes back in another time namespace alone.
+/// (a sandbox, and no vDSO) looks and sleeps are counted, from what it said last; where it stands still, or goes back, the
+/// kernel's goes on from there.
 pub fn monotonic_ns() -> u64 {
     let ahead = AHEAD.load(Relaxed);
     if ahead != 0 {
@@ -49,12 +49,6 @@ pub fn monotonic_ns() -> u64 {
         if STILL.load(Relaxed) != 0 {
             STILL.store(0, Relaxed);
         }
-    }
-    if now < last && !CLOCKLESS.load(Relaxed) && !broken!("clock-back") {
-        // A child in a time namespace of its own, or a process that went into one, which no other thread may be there
-        // to see.
-        let _ = LAST.compare_exchange(last, now, Relaxed, Relaxed);
-        return now;
     }
     if now <= last + STEP_NS {
         let still = STILL.load(Relaxed) + 1;

@@ -15,7 +15,7 @@ mod site;
 use core::ffi::{c_char, c_int, c_void, CStr};
 use core::ptr;
 use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, Release, SeqCst},
 };
 
@@ -84,9 +84,7 @@ static HOLDER: AtomicUsize = AtomicUsize::new(NOBODY);
 const NOBODY: usize = 0;
 /// Added to an address, which is even.
 const FORK: usize = 1;
-/// How many forks want it: they come first.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-/// A fork waits for others so long, and they for it.
+/// A fork waits for others so long, and who is in a section.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Who waits for it looks so often: nobody queues, for a handler that forks must not leave its child a place in a queue.
 const BETWEEN_LOOKS_NS: u32 = 20_000;
@@ -117,14 +115,6 @@ impl Held {
             bug::die(&[b"a function that runs under the lock of tracepoints came to it again"]);
         }
         let fork = fork::let_go();
-        // Who takes it again at once would otherwise keep a fork, which must not queue, out for ever.
-        let start = sys::monotonic_ns();
-        while FORKS.load(Relaxed) != 0
-            && !broken!("fork-first")
-            && sys::monotonic_ns().wrapping_sub(start) < PATIENCE_NS
-        {
-            sys::sleep_ns(BETWEEN_LOOKS_NS);
-        }
         while !try_lock(this_thread()) {
             sys::sleep_ns(BETWEEN_LOOKS_NS);
         }
@@ -450,17 +440,14 @@ pub fn each_counter(mut visit: impl FnMut(&str, u64)) {
 /// forks in the middle of its own.
 pub fn hold() {
     let start = sys::monotonic_ns();
-    FORKS.fetch_add(1, SeqCst);
     while !try_lock(this_thread() | FORK) {
         if HOLDER.load(Relaxed) & !FORK == this_thread()
             || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
         {
-            fork::count_down(&FORKS);
             return;
         }
         sys::sleep_ns(BETWEEN_LOOKS_NS);
     }
-    fork::count_down(&FORKS);
 }
 
 fn try_lock(holder: usize) -> bool {
@@ -503,6 +490,5 @@ pub fn after_fork() {
     if !is_mine {
         HOLDER.store(NOBODY, Relaxed);
     }
-    FORKS.store(0, SeqCst);
     LOCK.reset(is_mine);
 }
