@@ -654,42 +654,25 @@ RCU_NOTRACE_INLINE int rcu_notrace_free_block(const volatile void *block, size_t
  *
  * As in the kernel's linux/cleanup.h. In C++: `rcu_notrace::section s;`.
  */
-typedef struct {
-    char unused;
-} class_rcu_notrace_t;
+#define RCU_NOTRACE_DEFINE_CLASS(name, lock, unlock) \
+    typedef struct { \
+        char unused; \
+    } class_##name##_t; \
+    RCU_NOTRACE_INLINE class_##name##_t class_##name##_constructor(void) \
+    { \
+        class_##name##_t section = {0}; \
+        lock(); \
+        return section; \
+    } \
+    RCU_NOTRACE_INLINE void class_##name##_destructor(class_##name##_t *section) \
+    { \
+        (void)section; \
+        unlock(); \
+    }
 
-RCU_NOTRACE_INLINE class_rcu_notrace_t class_rcu_notrace_constructor(void)
-{
-    class_rcu_notrace_t section = {0};
-
-    rcu_read_lock_notrace();
-    return section;
-}
-
-RCU_NOTRACE_INLINE void class_rcu_notrace_destructor(class_rcu_notrace_t *section)
-{
-    (void)section;
-    rcu_read_unlock_notrace();
-}
-
+RCU_NOTRACE_DEFINE_CLASS(rcu_notrace, rcu_read_lock_notrace, rcu_read_unlock_notrace)
 /* guard(rcu_tasks_trace)(): a section of the second flavour. */
-typedef struct {
-    char unused;
-} class_rcu_tasks_trace_t;
-
-RCU_NOTRACE_INLINE class_rcu_tasks_trace_t class_rcu_tasks_trace_constructor(void)
-{
-    class_rcu_tasks_trace_t section = {0};
-
-    rcu_read_lock_trace();
-    return section;
-}
-
-RCU_NOTRACE_INLINE void class_rcu_tasks_trace_destructor(class_rcu_tasks_trace_t *section)
-{
-    (void)section;
-    rcu_read_unlock_trace();
-}
+RCU_NOTRACE_DEFINE_CLASS(rcu_tasks_trace, rcu_read_lock_trace, rcu_read_unlock_trace)
 
 #define RCU_NOTRACE_PASTE2(a, b) a##b
 #define RCU_NOTRACE_PASTE(a, b) RCU_NOTRACE_PASTE2(a, b)

@@ -159,13 +159,9 @@ pub fn others() -> u64 {
 
 /// What a worker blocks.
 fn all_others(ipi: i32) -> u64 {
+    let faults = if broken!("worker-faults") { (1 << 31) - 1 } else { 0 };
     // Its callbacks may be readers, and where membarrier is refused the IPI is the only barrier.
-    let set = others() & !(1 << (ipi - 1));
-    if broken!("worker-faults") {
-        set | ((1 << 31) - 1) & !(1 << (ipi - 1))
-    } else {
-        set
-    }
+    (others() | faults) & !(1 << (ipi - 1))
 }
 
 fn create(flavour: &'static Flavour) -> bool {

@@ -183,23 +183,7 @@ RCU_NOTRACE_INLINE void rcu_read_unlock(void)
 #endif
 
 /* guard(rcu)(), scoped_guard (rcu) { ... }: such a section. Kernel: the same names. */
-typedef struct {
-    char unused;
-} class_rcu_t;
-
-RCU_NOTRACE_INLINE class_rcu_t class_rcu_constructor(void)
-{
-    class_rcu_t section = {0};
-
-    rcu_read_lock();
-    return section;
-}
-
-RCU_NOTRACE_INLINE void class_rcu_destructor(class_rcu_t *section)
-{
-    (void)section;
-    rcu_read_unlock();
-}
+RCU_NOTRACE_DEFINE_CLASS(rcu, rcu_read_lock, rcu_read_unlock)
 
 /*
  * rcu_dereference_check(p, condition) - rcu_dereference(p), told to the tracepoint rcu_dereference

@@ -49,8 +49,7 @@ pub fn monotonic_ns() -> u64 {
         if STILL.load(Relaxed) != 0 {
             STILL.store(0, Relaxed);
         }
-    }
-    if now <= last + STEP_NS {
+    } else {
         let still = STILL.load(Relaxed) + 1;
         STILL.store(still % MOST_STILL, Relaxed);
         if still == MOST_STILL {

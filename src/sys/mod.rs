@@ -141,11 +141,6 @@ pub fn block_signals(mask: u64) -> u64 {
     change_mask(libc::SIG_BLOCK, mask)
 }
 
-/// Unblocks these signals in this thread; the mask that it had.
-pub fn unblock_signals(mask: u64) -> u64 {
-    change_mask(libc::SIG_UNBLOCK, mask)
-}
-
 /// Blocks these signals in this thread and no others; answers those that were.
 pub fn set_signal_mask(mask: u64) -> u64 {
     change_mask(libc::SIG_SETMASK, mask)
@@ -296,7 +291,7 @@ pub fn abort() -> ! {
     let tid = gettid();
     let default = KernelSigaction { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
     let _ = rt_sigaction(libc::SIGABRT, Some(&default), None);
-    unblock_signals(bit(libc::SIGABRT));
+    change_mask(libc::SIG_UNBLOCK, bit(libc::SIGABRT));
     loop {
         let _ = tgkill(pid, tid, libc::SIGABRT);
         // SAFETY: ends the process; no memory.
