@@ -6,9 +6,9 @@
  */
 #include "inject.h"
 #include "test.h"
+#include "text.h"
 #include "workload.h"
 
-#include <link.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
@@ -831,25 +831,6 @@ static const struct {
 #undef X
 };
 
-static uintptr_t text, text_end;
-
-static int find_text(struct dl_phdr_info *object, size_t size, void *unused)
-{
-    (void)size;
-    (void)unused;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        uintptr_t begin = object->dlpi_addr + part->p_vaddr, end = begin + part->p_memsz;
-
-        if (part->p_type == PT_LOAD && part->p_flags & PF_X && begin <= (uintptr_t)synchronize_rcu &&
-            (uintptr_t)synchronize_rcu < end) {
-            text = begin;
-            text_end = end;
-        }
-    }
-    return 0;
-}
-
 #define LOAD(field, offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field) + (offset))
 
 /* From here on a call from the library's code that is not on the list, or is left out of it, ends the process. */
@@ -857,18 +838,18 @@ static bool allow_the_list(const char *but)
 {
     struct sock_filter filter[COUNT(library_calls) * 2 + 9];
     size_t used = 0;
+    struct text text;
 
-    dl_iterate_phdr(find_text, NULL);
     /* One comparison of the upper half does for both ends. */
-    if (!text || text >> 32 != text_end >> 32)
+    if (!find_text(&text, (void *)(uintptr_t)synchronize_rcu) || text.begin >> 32 != text.end >> 32)
         return false;
     /* Where the instruction behind the call stands. */
     filter[used++] = (struct sock_filter)LOAD(instruction_pointer, 4);
-    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(text >> 32), 1, 0);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(text.begin >> 32), 1, 0);
     filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
     filter[used++] = (struct sock_filter)LOAD(instruction_pointer, 0);
-    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)text, 0, 1);
-    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)text_end, 0, 1);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)text.begin, 0, 1);
+    filter[used++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)text.end, 0, 1);
     filter[used++] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
     filter[used++] = (struct sock_filter)LOAD_NUMBER;
     for (size_t i = 0; i < COUNT(library_calls); i++)

@@ -6,11 +6,11 @@
  * its callbacks called.
  */
 #include "steps.h"
+#include "text.h"
 
 #include <rcu_notrace/tracepoint.h>
 
 #include <dlfcn.h>
-#include <link.h>
 #include <sys/mman.h>
 
 #if !defined(__x86_64__)
@@ -410,22 +410,7 @@ static void a_fork_in_a_handler_above_fork_has_children_that_go_on(void)
 /* ---- and at each step of one ------------------------------------------------------------------------ */
 
 static pid_t steps_in;
-static uintptr_t libc_from, libc_to;
-
-static int find_libc(struct dl_phdr_info *object, size_t size, void *function)
-{
-    (void)size;
-    for (int i = 0; i < object->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
-        uintptr_t begin = object->dlpi_addr + part->p_vaddr, end = begin + part->p_memsz;
-
-        if (part->p_type == PT_LOAD && begin <= (uintptr_t)function && (uintptr_t)function < end) {
-            libc_from = begin;
-            libc_to = end;
-        }
-    }
-    return 0;
-}
+static struct text libc;
 
 /* Not in libc's code, which has locks of its own there: a little later. Nor in the fork's child, where those may still be
  * its parent's. */
@@ -433,7 +418,7 @@ static void raise_in_the_parent(void)
 {
     if (getpid() != steps_in)
         return;
-    if (trapped_at >= libc_from && trapped_at < libc_to)
+    if (trapped_at >= libc.begin && trapped_at < libc.end)
         target++;
     else
         raise(SIGUSR1);
@@ -506,8 +491,7 @@ static void go_through_forks(pid_t (*act)(void))
     unsigned long round, count = 1;
 
     share();
-    dl_iterate_phdr(find_libc, dlsym(RTLD_NEXT, "fork"));
-    CHECK(libc_to);
+    CHECK(find_text(&libc, dlsym(RTLD_NEXT, "fork")));
     at_each = note_instruction;
     places[0] = ~0ul >> 1;
     for (round = 0; round < count && (round < 20 || now_ns() < end); round++) {
