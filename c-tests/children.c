@@ -366,6 +366,40 @@ static void a_second_threads_fork_while_the_first_starts_over_leaves_no_lock_beh
     expect_child(unannounced(start_over_amid_a_fork));
 }
 
+static void *waits_in_10_ms(void *unused)
+{
+    sleep_ms(10);
+    waits_once(unused);
+    _exit(WITHIN);
+}
+
+/* The first thread looks for 50 ms whether that section, which it has forgotten, is gone. */
+static void wait_in_a_third_thread_beside_a_section_that_is_forgotten(void)
+{
+    delay = 0;
+    go_on = true;
+    start(has_a_section_then, NULL);
+    while (!inside)
+        ;
+    start(waits_in_10_ms, NULL);
+    rcu_register_thread();
+    _exit(FAIL);
+}
+
+static void a_third_threads_wait_while_the_first_starts_over_ends_not_within_a_forgotten_section(void)
+{
+    synchronize_rcu();
+    for (int i = 0; i < 5; i++) {
+        int status;
+        pid_t child = unannounced(wait_in_a_third_thread_beside_a_section_that_is_forgotten);
+
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == WITHIN)
+            fail("a grace period ended within a section");
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    }
+}
+
 /* ---- a child in which it is earlier ------------------------------------------------------------- */
 
 static void *is_idle_and_blocks_ipis(void *unused)
@@ -667,6 +701,8 @@ int main(int argc, char **argv)
         SCENARIO(a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused),
         SCENARIO(a_second_threads_section_that_ends_while_the_first_starts_over_is_in_no_count),
         SCENARIO(a_second_threads_fork_while_the_first_starts_over_leaves_no_lock_behind),
+        SAYS(a_third_threads_wait_while_the_first_starts_over_ends_not_within_a_forgotten_section,
+             "with sections that are older than its first call of RCU"),
         SCENARIO(where_the_child_of_a_fork_is_in_an_earlier_time_waits_end),
         SCENARIO(a_fork_waits_for_a_callback_that_switches_probes_no_longer_than_that_takes),
         SCENARIO(nor_for_one_of_the_second_flavour_that_waits_for_those_of_the_first),
