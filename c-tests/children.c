@@ -132,6 +132,35 @@ static void a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waite
     fork_waits_and_a_handler_forks(start_a_long_list);
 }
 
+static void clone_above(int signal)
+{
+    (void)signal;
+    inner = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (!inner)
+        alarm(3);
+}
+
+/* It has the lock's holder no more, and goes on in the middle of the wait. */
+static void a_child_that_a_handler_made_unannounced_above_a_wait_for_the_lock_of_tracepoints_has_it(void)
+{
+    const struct sigaction action = {.sa_handler = clone_above, .sa_flags = SA_RESETHAND};
+    const struct itimerval soon = {.it_value = {.tv_usec = 30000}};
+    struct rcu_notrace_tracepoint_stats tracepoints;
+    int status;
+
+    sigaction(SIGALRM, &action, NULL);
+    start_a_long_list();
+    while (!begun)
+        sleep_ms(1);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    rcu_notrace_get_tracepoint_stats(&tracepoints, sizeof(tracepoints));
+    if (!inner)
+        _exit(PASS);
+    if (inner < 0)
+        fail("no signal came while it waited");
+    CHECK(waitpid(inner, &status, 0) == inner && status == PASS);
+}
+
 /* ---- a child that nobody announced, with a second thread ---------------------------------------- */
 
 enum { WITHIN = 10 };
@@ -697,6 +726,7 @@ int main(int argc, char **argv)
     static const struct scenario list[] = {
         SCENARIO(a_fork_above_one_that_waits_for_a_callback_is_not_waited_for_in_children),
         SCENARIO(a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waited_for_in_children),
+        SCENARIO(a_child_that_a_handler_made_unannounced_above_a_wait_for_the_lock_of_tracepoints_has_it),
         SCENARIO(a_second_threads_first_section_while_the_first_starts_over_is_waited_for_or_refused),
         SCENARIO(a_second_thread_that_waits_while_the_first_starts_over_waits_or_is_refused),
         SCENARIO(a_second_threads_section_that_ends_while_the_first_starts_over_is_in_no_count),

@@ -1338,6 +1338,73 @@ static void children_of_fork_find_nothing_switched_by_half(void)
     CHECK(all / FORKS < patience / 5 && given_up <= 1);
 }
 
+static atomic_ulong turns;
+
+static int take_2_ms(void)
+{
+    turns++;
+    sleep_ms(2);
+    return 0;
+}
+
+static void take_2_ms_again(void)
+{
+    take_2_ms();
+}
+
+DECLARE_TRACE_NOARGS(that_takes_long);
+DEFINE_TRACE_FN(that_takes_long, take_2_ms, take_2_ms_again, void, );
+
+static void *registers_all_the_time(void *unused)
+{
+    while (!stop) {
+        CHECK(!register_trace_that_takes_long(nothing_in_a_probe, NULL));
+        CHECK(!unregister_trace_that_takes_long(nothing_in_a_probe, NULL));
+    }
+    return unused;
+}
+
+static unsigned long fork_and_look(void)
+{
+    unsigned long before = turns;
+    pid_t child = fork();
+    unsigned long after = turns;
+
+    if (!child)
+        _exit(PASS);
+    expect_success(child);
+    return after - before;
+}
+
+static unsigned long register_and_look(void)
+{
+    unsigned long before = turns, after;
+
+    CHECK(!register_trace_event(note, "a"));
+    after = turns;
+    CHECK(!unregister_trace_event(note, "a"));
+    return after - before;
+}
+
+/* The lock is free for some hundred nanoseconds in 2 ms. */
+static void who_waits_for_the_lock_is_next_though_another_thread_takes_it_again_at_once(void)
+{
+    enum { TIMES = 20 };
+    unsigned long forks = 0, others = 0;
+
+    start(registers_all_the_time, NULL);
+    while (!turns)
+        sleep_ms(1);
+    for (int i = 0; i < TIMES; i++) {
+        forks += fork_and_look();
+        others += register_and_look();
+        CHECK(forks < 8 * TIMES && others < 8 * TIMES);
+    }
+    printf("    the other had it %lu times in %d forks, %lu in %d calls of register, %lu in all\n", forks, TIMES, others,
+           TIMES, turns);
+    CHECK(turns >= TIMES / 2);
+}
+
 extern pid_t _Fork(void) __attribute__((weak));
 
 static void children_that_nobody_told_the_library_of_mend_what_was_switched_by_half(void)
@@ -1473,6 +1540,7 @@ int main(int argc, char **argv)
              "RCU_NOTRACE_KEYS=maybe is neither patch nor load; using patch"),
         SAYS(counters_are_printed_at_exit_on_request, ": flips 1\nrcu-notrace: "),
         SCENARIO(children_of_fork_find_nothing_switched_by_half),
+        SCENARIO(who_waits_for_the_lock_is_next_though_another_thread_takes_it_again_at_once),
         SCENARIO(children_that_nobody_told_the_library_of_mend_what_was_switched_by_half),
         SCENARIO(regfunc_may_fork),
         SCENARIO(a_fork_handler_may_register_probes),

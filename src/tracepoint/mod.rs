@@ -88,6 +88,11 @@ const FORK: usize = 1;
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Who waits for it looks so often: nobody queues, for a handler that forks must not leave its child a place in a queue.
 const BETWEEN_LOOKS_NS: u32 = 20_000;
+/// When who waits for it longest began to, a fork longest of all ([`LONGEST`]): others leave it to him. A wish, made anew
+/// at each look and forgotten with each turn, so that who does not look any more holds nobody up for long.
+static FIRST: AtomicU64 = AtomicU64::new(NOBODY_WAITS);
+const NOBODY_WAITS: u64 = u64::MAX;
+const LONGEST: u64 = 0;
 /// The modules that are loaded. Under the lock.
 static MODULES: AtomicPtr<Module> = AtomicPtr::new(ptr::null_mut());
 /// This is a child of a fork that came in the middle of a change.
@@ -110,31 +115,23 @@ struct Held {
 
 impl Held {
     fn new() -> Self {
-        start::ensure();
-        if HOLDER.load(Relaxed) == this_thread() {
-            bug::die(&[b"a function that runs under the lock of tracepoints came to it again"]);
+        match Held::within(u64::MAX) {
+            Some(held) => held,
+            None => {
+                bug::die(&[b"a function that runs under the lock of tracepoints came to it again"])
+            }
         }
-        let fork = fork::let_go();
-        while !try_lock(this_thread()) {
-            sys::sleep_ns(BETWEEN_LOOKS_NS);
-        }
-        Held::here(fork)
     }
 
     /// For who may be waited for by whoever has it: nothing, if it is not to be had soon.
     fn in_section() -> Option<Self> {
+        Held::within(PATIENCE_NS)
+    }
+
+    fn within(patience_ns: u64) -> Option<Self> {
         start::ensure();
         let fork = fork::let_go();
-        let start = sys::monotonic_ns();
-        while !try_lock(this_thread()) {
-            if HOLDER.load(Relaxed) == this_thread()
-                || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
-            {
-                return None;
-            }
-            sys::sleep_ns(BETWEEN_LOOKS_NS);
-        }
-        Some(Held::here(fork))
+        lock(this_thread(), patience_ns).then(|| Held::here(fork))
     }
 
     /// The lock is this thread's.
@@ -439,12 +436,28 @@ pub fn each_counter(mut visit: impl FnMut(&str, u64)) {
 /// Before a fork: no change is under way in the child, unless one takes very long, or this thread
 /// forks in the middle of its own.
 pub fn hold() {
+    lock(this_thread() | FORK, PATIENCE_NS);
+}
+
+/// False if this thread has it already, or cannot have it so soon.
+fn lock(holder: usize, patience_ns: u64) -> bool {
+    let is_fork = holder & FORK != 0;
     let start = sys::monotonic_ns();
-    while !try_lock(this_thread() | FORK) {
-        if HOLDER.load(Relaxed) & !FORK == this_thread()
-            || sys::monotonic_ns().wrapping_sub(start) > PATIENCE_NS
-        {
-            return;
+    let since = if is_fork { LONGEST } else { start };
+    loop {
+        let waited = sys::monotonic_ns().wrapping_sub(start);
+        // Who was first may have gone, in a handler that jumps away.
+        let in_turn = FIRST.fetch_min(since, Relaxed) >= since || waited > PATIENCE_NS;
+        if (in_turn || broken!("probe-turn")) && try_lock(holder) {
+            return true;
+        }
+        if HOLDER.load(Relaxed) & !FORK == this_thread() || waited > patience_ns {
+            let _ = FIRST.compare_exchange(since, NOBODY_WAITS, Relaxed, Relaxed);
+            return false;
+        }
+        // A handler may have made this a child that nobody told us of. One that is about to fork has looked.
+        if !is_fork && !broken!("probe-witness") {
+            fork::check();
         }
         sys::sleep_ns(BETWEEN_LOOKS_NS);
     }
@@ -455,6 +468,7 @@ fn try_lock(holder: usize) -> bool {
         let held = LOCK.try_lock();
         if held {
             HOLDER.store(holder, Relaxed);
+            FIRST.store(NOBODY_WAITS, Relaxed);
         }
         held
     })
@@ -491,4 +505,5 @@ pub fn after_fork() {
         HOLDER.store(NOBODY, Relaxed);
     }
     LOCK.reset(is_mine);
+    FIRST.store(NOBODY_WAITS, Relaxed);
 }
