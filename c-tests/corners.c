@@ -444,10 +444,11 @@ static void end_well(int signal)
 
 static void fault(struct rcu_head *head)
 {
-    static volatile int *volatile nowhere;
+    volatile int *closed = mmap(NULL, sizeof(int), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     (void)head;
-    *nowhere = 1;
+    CHECK(closed != MAP_FAILED);
+    *closed = 1;
 }
 
 static sigjmp_buf back;
