@@ -1405,6 +1405,45 @@ static void who_waits_for_the_lock_is_next_though_another_thread_takes_it_again_
     CHECK(turns >= TIMES / 2);
 }
 
+static void linger(struct tracepoint *tracepoint, void *first)
+{
+    (void)tracepoint;
+    if (*(bool *)first)
+        sleep_ms(100);
+    *(bool *)first = false;
+}
+
+static void *has_it_for_long(void *unused)
+{
+    while (!stop) {
+        bool first = true;
+
+        for_each_tracepoint(linger, &first);
+        turns++;
+    }
+    return unused;
+}
+
+/* Some of them have waited for longer than a fork would. */
+static void a_fork_is_next_though_those_who_wait_take_more_than_its_patience_together(void)
+{
+    enum { THREADS = 16, FORKS = 10 };
+    unsigned given_up = 0;
+
+    for (int i = 0; i < THREADS; i++)
+        start(has_it_for_long, NULL);
+    while (turns < THREADS)
+        sleep_ms(1);
+    for (int i = 0; i < FORKS; i++) {
+        uint64_t begin = now_ns();
+
+        fork_and_look();
+        given_up += now_ns() - begin > 1000000000;
+    }
+    printf("    %u of %d forks waited in vain, beside %lu turns\n", given_up, FORKS, turns);
+    CHECK(given_up <= 1);
+}
+
 extern pid_t _Fork(void) __attribute__((weak));
 
 static void children_that_nobody_told_the_library_of_mend_what_was_switched_by_half(void)
@@ -1541,6 +1580,7 @@ int main(int argc, char **argv)
         SAYS(counters_are_printed_at_exit_on_request, ": flips 1\nrcu-notrace: "),
         SCENARIO(children_of_fork_find_nothing_switched_by_half),
         SCENARIO(who_waits_for_the_lock_is_next_though_another_thread_takes_it_again_at_once),
+        SCENARIO(a_fork_is_next_though_those_who_wait_take_more_than_its_patience_together),
         SCENARIO(children_that_nobody_told_the_library_of_mend_what_was_switched_by_half),
         SCENARIO(regfunc_may_fork),
         SCENARIO(a_fork_handler_may_register_probes),

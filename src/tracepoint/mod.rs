@@ -444,14 +444,20 @@ fn lock(holder: usize, patience_ns: u64) -> bool {
     let is_fork = holder & FORK != 0;
     let start = sys::monotonic_ns();
     let since = if is_fork { LONGEST } else { start };
+    let mut last_held = start;
     loop {
-        let waited = sys::monotonic_ns().wrapping_sub(start);
+        let now = sys::monotonic_ns();
+        if HOLDER.load(Relaxed) != NOBODY {
+            last_held = now;
+        }
         // Who was first may have gone, in a handler that jumps away.
-        let in_turn = FIRST.fetch_min(since, Relaxed) >= since || waited > PATIENCE_NS;
-        if (in_turn || broken!("probe-turn")) && try_lock(holder) {
+        let in_turn = FIRST.fetch_min(since, Relaxed) >= since
+            || now.wrapping_sub(last_held) > PATIENCE_NS
+            || broken!("probe-turn");
+        if in_turn && try_lock(holder) {
             return true;
         }
-        if HOLDER.load(Relaxed) & !FORK == this_thread() || waited > patience_ns {
+        if HOLDER.load(Relaxed) & !FORK == this_thread() || now.wrapping_sub(start) > patience_ns {
             let _ = FIRST.compare_exchange(since, NOBODY_WAITS, Relaxed, Relaxed);
             return false;
         }
