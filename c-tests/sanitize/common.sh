@@ -18,7 +18,7 @@ verdict() {
         passed=$((passed + 1))
     else
         echo "not ok $suite: $1 (status $2)"
-        [ $# -lt 3 ] || tail -n 40 "$3"
+        [ $# -lt 3 ] || { grep -A 12 "^not ok" "$3"; tail -n 20 "$3"; }
         failed=$((failed + 1))
     fi
 }
