@@ -23,6 +23,12 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
     return real(thread, attributes, run, argument);
 }
 
+/* Of which the library is not told. */
+static pid_t fork_unannounced(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
 static void nothing(struct rcu_head *head)
 {
     (void)head;
@@ -135,7 +141,7 @@ static void a_fork_above_one_that_waits_for_the_lock_of_tracepoints_is_not_waite
 static void clone_above(int signal)
 {
     (void)signal;
-    inner = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    inner = fork_unannounced();
     if (!inner)
         alarm(3);
 }
@@ -251,7 +257,7 @@ static void second_threads(void (*run)(void))
         int status;
 
         delay = (int)(i * 7919u % 6000);
-        child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+        child = fork_unannounced();
         if (!child) {
             int quiet = open("/dev/null", O_WRONLY);
 
@@ -308,7 +314,7 @@ static void start_over_amid_a_section(void)
 
 static pid_t unannounced(void (*run)(void))
 {
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    pid_t child = fork_unannounced();
 
     if (!child) {
         alarm(10);

@@ -1308,12 +1308,13 @@ static void check_child(bool whole)
         rcu_barrier();
 }
 
+/* A fork waits so long for those who register, and then does without. */
+static const uint64_t patience = 1000000000;
+
 static void children_of_fork_find_nothing_switched_by_half(void)
 {
     uint64_t longest = 0, all = 0;
     unsigned given_up = 0;
-    /* A fork waits so long for those who register, and then does without. */
-    const uint64_t patience = 1000000000;
     enum { FORKS = 100 };
 
     start(flip_odd, NULL);
@@ -1438,7 +1439,7 @@ static void a_fork_is_next_though_those_who_wait_take_more_than_its_patience_tog
         uint64_t begin = now_ns();
 
         fork_and_look();
-        given_up += now_ns() - begin > 1000000000;
+        given_up += now_ns() - begin >= patience;
     }
     printf("    %u of %d forks waited in vain, beside %lu turns\n", given_up, FORKS, turns);
     CHECK(given_up <= 1);

@@ -731,6 +731,17 @@ enum { SIGSUSPEND = 5, SIGPAUSE, WAITS };
 static const char *const names_of_waits[] = {"ppoll",        "pselect",    "epoll_pwait", "epoll_pwait2",
                                              "checked ppoll", "sigsuspend", "sigpause"};
 
+/* An IPI ends a wait as well, and first where it comes with what is waited for. */
+static int wait_until_called(int way, const sigset_t *mask, int ms)
+{
+    int result;
+
+    do
+        result = wait_with(way, mask, ms);
+    while (result < 0 && errno == EINTR && !called);
+    return result;
+}
+
 static void waits_with_a_mask(void)
 {
     const char *const *names = names_of_waits;
@@ -747,18 +758,13 @@ static void waits_with_a_mask(void)
             continue;
         /* It is pending already: handled within. */
         MUST(!kill(getpid(), it));
-        /* Or later: an IPI that comes at the same time ends the wait first. */
-        do
-            result = wait_with(way, &none, 500);
-        while (result < 0 && errno == EINTR && !called);
+        result = wait_until_called(way, &none, 500);
         say("%s, pending: %d, %s", names[way], result, strerror(errno));
         say_handled("handled");
         say("blocked %d, pending %d", is_blocked(), is_pending());
         for (int process = 0; process < 2; process++) {
             later = sent_later(process ? NULL : &me);
-            do
-                result = wait_with(way, &none, 5000);
-            while (result < 0 && errno == EINTR && !called);
+            result = wait_until_called(way, &none, 5000);
             say("%s, later: %d, %s", names[way], result, strerror(errno));
             say_handled("handled");
             say("blocked %d, pending %d", is_blocked(), is_pending());
